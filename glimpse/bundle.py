@@ -15,6 +15,7 @@ import re
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -179,7 +180,7 @@ class Bundle:
         try:
             with np.load(io.BytesIO(self.contents[GOLDEN]), allow_pickle=False) as arrays:
                 images, vectors, visibility = arrays["images"], arrays["vectors"], arrays["visibility"]
-        except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise BundleError(f"{self.source.name}: {GOLDEN} cannot be read: {error}") from error
         size = (self.preprocessing.height, self.preprocessing.width, 3)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != size or len(images) == 0:
@@ -322,7 +323,7 @@ class _ZipReader:
                 return archive.read(info)
         except KeyError as error:
             raise BundleError(f"{self.path.name}: {name} is missing") from error
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
             raise BundleError(f"{self.path.name}: {name} cannot be read: {error}") from error
 
 

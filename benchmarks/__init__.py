@@ -1,0 +1,1 @@
+"""Measurements against named peers; `glimpse bench NAME` runs one and prints ratios."""
