@@ -1,0 +1,198 @@
+"""The store: all galleries and items of a data folder, the truth from which everything in memory is derived.
+
+A write is one transaction; when it returns, it is on disk. The tables know nothing of distances or engines: items
+with their features as bytes, and a CRC-32 of each row so that a flipped bit is found when it is read, not when it
+ranks.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from server.errors import NotFound
+from server.galleries.database import Database, StoreError
+from server.galleries.items import Batch
+
+CHUNK_ROWS = 2048
+
+_UPSERT = """
+    INSERT INTO items (gallery, item_id, person_id, camera_id, captured_at, attributes, vectors, visibility, sequence,
+                       stored_at, checksum)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (gallery, item_id) DO UPDATE SET
+        person_id = excluded.person_id, camera_id = excluded.camera_id, captured_at = excluded.captured_at,
+        attributes = excluded.attributes, vectors = excluded.vectors, visibility = excluded.visibility,
+        sequence = excluded.sequence, stored_at = excluded.stored_at, checksum = excluded.checksum
+"""
+_SELECT = """
+    SELECT gallery, item_id, person_id, camera_id, captured_at, attributes, vectors, visibility, sequence, stored_at,
+           checksum
+    FROM items ORDER BY id
+"""
+_VECTORS, _VISIBILITY, _CHECKSUM = 6, 7, 10
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryRow:
+    """A row of the table of galleries."""
+
+    id: int
+    name: str
+    settings: str
+    sequence: int
+
+
+class Store:
+    """The store of one data folder; opening it raises `StoreError` as `Database` does.
+
+    Methods that write raise ResourceExhausted when the disk is full, Unavailable when it fails otherwise.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self._database = Database(Path(folder))
+
+    def galleries(self) -> list[GalleryRow]:
+        """All galleries, by name. StoreError when one fails its checksum."""
+        with self._database.read() as connection, self._database.starting():
+            rows = connection.execute("SELECT id, name, settings, checksum, sequence FROM galleries ORDER BY name")
+            return [self._gallery(*row) for row in rows]
+
+    def create(self, name: str, settings: str) -> GalleryRow:
+        """A new gallery of sequence 0."""
+        with self._database.write() as connection:
+            row = (name, settings, _checksum((name, settings)))
+            cursor = connection.execute("INSERT INTO galleries (name, settings, checksum) VALUES (?, ?, ?)", row)
+            return GalleryRow(int(cursor.lastrowid or 0), name, settings, 0)
+
+    def drop(self, gallery: int) -> None:
+        """Removes a gallery and all that is in it."""
+        with self._database.write() as connection:
+            connection.execute("DELETE FROM galleries WHERE id = ?", (gallery,))
+
+    def upsert(self, gallery: int, batch: Batch, sequence: int, images: Sequence[bytes | None] | None) -> None:
+        """Commits the batch as write ``sequence``. With ``images`` an item's image is replaced or removed too."""
+        rows = zip(
+            [gallery] * len(batch),
+            batch.item_ids,
+            batch.person_ids,
+            batch.camera_ids,
+            batch.captured_at,
+            batch.attributes,
+            map(bytes, batch.vectors),
+            map(bytes, batch.visibility),
+            batch.sequences.tolist(),
+            batch.stored_at.tolist(),
+            strict=True,
+        )
+        checked = [(*row, _item_checksum(row)) for row in rows]
+        with self._database.write() as connection:
+            _advance(connection, gallery, sequence)
+            connection.executemany(_UPSERT, checked)
+            if images is not None:
+                keys = [(gallery, item_id) for item_id in batch.item_ids]
+                connection.executemany(
+                    "DELETE FROM images WHERE item = (SELECT id FROM items WHERE gallery = ? AND item_id = ?)", keys
+                )
+                connection.executemany(
+                    "INSERT INTO images (item, data) SELECT id, ? FROM items WHERE gallery = ? AND item_id = ?",
+                    ((image, *key) for image, key in zip(images, keys, strict=True) if image is not None),
+                )
+
+    def delete(self, gallery: int, item_ids: Iterable[str], sequence: int) -> None:
+        """Commits the removal of items as write ``sequence``."""
+        with self._database.write() as connection:
+            _advance(connection, gallery, sequence)
+            connection.executemany(
+                "DELETE FROM items WHERE gallery = ? AND item_id = ?", ((gallery, item_id) for item_id in item_ids)
+            )
+
+    def image(self, gallery: int, item_id: str) -> tuple[int, bytes | None]:
+        """The write that stored the item, and its image if one is kept; write 0 when there is no such item."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT sequence, data FROM items LEFT JOIN images ON images.item = items.id "
+                "WHERE gallery = ? AND item_id = ?",
+                (gallery, item_id),
+            ).fetchone()
+        return (int(row[0]), row[1]) if row else (0, None)
+
+    def batches(self, layouts: Mapping[int, tuple[int, int]]) -> Iterator[tuple[int, Batch]]:
+        """All items in one pass over the file: batches of one gallery each, in the order they were first stored.
+
+        Args:
+            layouts: for each gallery id, the embedding width and the number of parts of its items.
+
+        Raises:
+            StoreError: the file cannot be read, or a row fails its checksum or does not fit its gallery.
+        """
+        with self._database.read() as connection, self._database.starting():
+            cursor = connection.execute(_SELECT)
+            while chunk := cursor.fetchmany(CHUNK_ROWS):
+                for gallery, rows in groupby(chunk, key=itemgetter(0)):
+                    if gallery not in layouts:
+                        raise self.damaged("it holds items of an unknown gallery")
+                    yield gallery, self._batch(list(rows), *layouts[gallery])
+
+    def damaged(self, reason: str) -> StoreError:
+        """The error for contents that cannot be right."""
+        return self._database.damaged(reason)
+
+    def check(self) -> None:
+        """Unavailable, saying why, when the store cannot be used."""
+        self._database.check()
+
+    def close(self) -> None:
+        """Every write is on disk already; this lets go of the folder."""
+        self._database.close()
+
+    def _gallery(self, key: int, name: str, settings: str, checksum: int, sequence: int) -> GalleryRow:
+        if _checksum((name, settings)) != checksum:
+            raise self.damaged(f"gallery {name!r} differs from its checksum")
+        return GalleryRow(key, name, settings, sequence)
+
+    def _batch(self, rows: list[tuple[Any, ...]], width: int, parts: int) -> Batch:
+        for row in rows:
+            fits = len(row[_VECTORS]) == 2 * width and len(row[_VISIBILITY]) == 4 * parts
+            if not fits or _item_checksum(row) != row[_CHECKSUM]:
+                raise self.damaged(f"item {row[1]!r} differs from its checksum")
+        columns = list(zip(*rows, strict=True))
+        return Batch(
+            item_ids=columns[1],
+            person_ids=columns[2],
+            camera_ids=columns[3],
+            captured_at=columns[4],
+            attributes=columns[5],
+            vectors=np.frombuffer(b"".join(columns[_VECTORS]), np.float16).reshape(len(rows), width),
+            visibility=np.frombuffer(b"".join(columns[_VISIBILITY]), np.float32).reshape(len(rows), parts),
+            sequences=np.array(columns[8], np.int64),
+            stored_at=np.array(columns[9], np.int64),
+        )
+
+
+def _advance(connection: sqlite3.Connection, gallery: int, sequence: int) -> None:
+    cursor = connection.execute(
+        "UPDATE galleries SET sequence = ? WHERE id = ? AND sequence = ?", (sequence, gallery, sequence - 1)
+    )
+    if cursor.rowcount != 1:
+        raise NotFound("the gallery was deleted meanwhile")
+
+
+def _item_checksum(row: tuple[Any, ...]) -> int:
+    return _checksum(row[:_VECTORS] + row[_VISIBILITY + 1 : _CHECKSUM], row[_VECTORS], row[_VISIBILITY])
+
+
+def _checksum(values: tuple[str | int | None, ...], *blobs: bytes) -> int:
+    """CRC-32 over everything that a row says."""
+    code = zlib.crc32(repr(values).encode())
+    for blob in blobs:
+        code = zlib.crc32(blob, code)
+    return code
