@@ -1,0 +1,1 @@
+"""The exporter: checkpoint -> bundle. Its door is `exporter.export.export`."""

@@ -1,0 +1,168 @@
+"""The recipe: everything that decides a training run, as pydantic models, YAML and overrides.
+
+A recipe is a YAML file in ``trainer/recipes/`` or anywhere else. ``--set schedule.steps=200`` overrides one value;
+an unknown key is an error wherever it stands. The whole recipe travels in the checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from glimpse.preprocessing import Preprocessing
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be used; the message names the key and what is allowed."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BackboneRecipe(_Strict):
+    """Which network, and which of its maps (`trainer.backbones`)."""
+
+    name: str = "efficientnet_lite0"
+    strides: tuple[int, ...] = (16, 32)
+    pretrained: bool = True
+    frozen_stages: int = Field(default=0, ge=0, description="first stages that keep their weights; 1 is the stem")
+
+
+class DataRecipe(_Strict):
+    """Which generated people to train on; validation identities follow the training identities."""
+
+    identities: int = Field(default=1000, ge=2)
+    views: int = Field(default=8, ge=2, description="of each identity, spread over the cameras")
+    cameras: int = Field(default=48, ge=2)
+    occluded: float = Field(default=0.5, ge=0, le=1, description="share of views drawn with an occluder")
+    occlusion: tuple[float, float] = Field(default=(0.2, 0.7), description="share of the person hidden: from, to")
+    validation_identities: int = Field(default=200, ge=2)
+    seed: int = Field(default=0, ge=0, description="of the generator, apart from the seed of the training")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DataRecipe:
+        low, high = self.occlusion
+        if not 0 <= low <= high <= 1:
+            raise ValueError(f"occlusion must be two shares in order within [0, 1], got {list(self.occlusion)}")
+        return self
+
+
+class AugmentationRecipe(_Strict):
+    """Changes drawn anew for every image of every batch."""
+
+    flip: float = Field(default=0.5, ge=0, le=1)
+    shift: float = Field(default=0.05, ge=0, le=0.5, description="largest move, as a share of height and width")
+    colour: float = Field(default=0.2, ge=0, lt=1, description="largest change of brightness and of each channel")
+    blur: float = Field(default=0.2, ge=0, le=1, description="how often an image loses resolution")
+    cover: float = Field(default=0.6, ge=0, le=1, description="how often a piece of another image hides part of it")
+    backdrop: float = Field(default=0.3, ge=0, le=1, description="how often all but the person is replaced")
+    recolour: float = Field(
+        default=0.3, ge=0, le=1, description="how often an identity of a batch gets other colours, all its views alike"
+    )
+
+
+class ScheduleRecipe(_Strict):
+    """Batches, optimiser and length."""
+
+    steps: int = Field(default=1000, ge=1)
+    people: int = Field(default=16, ge=2, description="identities in a batch (P)")
+    views: int = Field(default=4, ge=2, description="images of each identity in a batch (K)")
+    small: float = Field(
+        default=0.0, ge=0, le=1, description="share of the steps, the first ones, at two thirds of height and width"
+    )
+    learning_rate: float = Field(default=2e-3, gt=0)
+    backbone_rate: float = Field(default=0.3, ge=0, description="factor on the learning rate of the backbone")
+    weight_decay: float = Field(default=1e-2, ge=0)
+    warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the steps")
+    precision: Literal["32", "bf16"] = "32"
+    validate_every: int = Field(default=200, ge=1)
+
+
+class Recipe(_Strict):
+    """A training run, but for its seed."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    method: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Checked by the method's own model."""
+    backbone: BackboneRecipe = BackboneRecipe()
+    preprocessing: Preprocessing = Preprocessing(height=192, width=96, interpolation="area")
+    data: DataRecipe = DataRecipe()
+    augmentation: AugmentationRecipe = AugmentationRecipe()
+    schedule: ScheduleRecipe = ScheduleRecipe()
+
+    def smoke(self) -> Recipe:
+        """The same run in about a minute: a few dozen people, a handful of steps. It proves the path only."""
+        small = self.data.model_copy(update={"identities": 24, "views": 4, "validation_identities": 8})
+        short = {"steps": 6, "people": 4, "views": 4, "validate_every": 6}
+        return self.model_copy(update={"data": small, "schedule": self.schedule.model_copy(update=short)})
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with Glimpse."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe by name or path, with ``key.key=value`` overrides whose values are read as YAML.
+
+    Raises:
+        RecipeError: no such recipe, not YAML, an unknown key or a value out of range.
+    """
+    import yaml  # the extra `train`; evaluation reads no recipes
+
+    path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
+    if not path.is_file():
+        raise RecipeError(f"no recipe {name!r}; choose from {recipe_names()} or give the path of a .yaml file")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path.name} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path.name} must be a mapping of keys, got {type(values).__name__}")
+    for override in overrides:
+        _set(values, override)
+    return parse_recipe(values)
+
+
+def parse_recipe(values: dict[str, Any]) -> Recipe:
+    """A recipe from its dictionary, the method's options included; RecipeError names the first problem."""
+    from trainer.methods import find_method
+
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        raise RecipeError(_first_problem(error)) from error
+    try:
+        find_method(recipe.method).load().Options.model_validate(recipe.options)
+    except ValidationError as error:
+        raise RecipeError(_first_problem(error, "options.")) from error
+    return recipe
+
+
+def _set(values: dict[str, Any], override: str) -> None:
+    import yaml
+
+    key, sign, text = override.partition("=")
+    if not sign or not key.strip():
+        raise RecipeError(f"override {override!r}: expected key.key=value, for example schedule.steps=200")
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise RecipeError(f"override {override!r}: {parent!r} is a value, not a group of keys")
+    values[last] = yaml.safe_load(text)
+
+
+def _first_problem(error: ValidationError, prefix: str = "") -> str:
+    first = error.errors()[0]
+    where = prefix + ".".join(str(step) for step in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {where!r} in the recipe"
+    return f"{where or 'recipe'}: {first['msg']}, got {first['input']!r}"
