@@ -73,3 +73,12 @@ class Cancelled(ServerError):
     """The caller went away before the work began."""
 
     code = grpc.StatusCode.CANCELLED
+
+
+def forget_traceback(error: BaseException) -> None:
+    """Lets go of where an error came from, once that is of no use any more.
+
+    A traceback holds every frame's variables, so the request with its images, and often the error itself: many large
+    requests would stay in memory until the garbage collector runs.
+    """
+    error.__traceback__ = error.__cause__ = error.__context__ = None

@@ -54,14 +54,14 @@ class Provider:
 
 
 _ORT = "glimpse.runtime.onnx_graph:open_graph"
-_GPU = "pip install 'glimpse-reid[gpu]' (onnxruntime-gpu) and an NVIDIA driver"
+_GPU = "pip install '.[gpu]' (onnxruntime-gpu) and an NVIDIA driver"
 PROVIDERS: dict[str, Provider] = {
     provider.name: provider
     for provider in (
-        Provider("cpu", _ORT, "pip install 'glimpse-reid[cpu]' (onnxruntime)", "CPUExecutionProvider"),
+        Provider("cpu", _ORT, "pip install '.[cpu]' (onnxruntime)", "CPUExecutionProvider"),
         Provider("cuda", _ORT, _GPU, "CUDAExecutionProvider"),
         Provider("tensorrt", _ORT, f"{_GPU}, and TensorRT 10", "TensorrtExecutionProvider"),
-        Provider("openvino", "glimpse.runtime.openvino:open_graph", "pip install 'glimpse-reid[openvino]'"),
+        Provider("openvino", "glimpse.runtime.openvino:open_graph", "pip install '.[openvino]'"),
     )
 }
 

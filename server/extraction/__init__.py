@@ -1,0 +1,1 @@
+"""From encoded images to part features: decoding, batching, one thread a session."""

@@ -1,0 +1,102 @@
+"""From a `Ranking` to the messages of an answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from glimpse.distance import explain
+from protos.glimpse.v1 import search_pb2
+from server import wire
+from server.extraction.extractor import StageSeconds
+from server.galleries.gallery import Gallery
+from server.galleries.ranking import Ranking, SearchOptions
+from server.services.query import Query
+
+PAGE = 1000
+"""Matches of one response of `SearchAll`."""
+PAGE_BYTES = 3 << 20
+"""A page with large attributes ends early: clients accept 4 MiB by default."""
+
+
+def matches_of(
+    request: search_pb2.SearchRequest,
+    query: Query,
+    options: SearchOptions,
+    ranking: Ranking,
+    first: int = 0,
+    last: int | None = None,
+) -> list[search_pb2.Match]:
+    """The matches of ranks ``first`` to ``last``. Messages that would be empty are not made: a whole ranking has
+    thousands of matches, and each sub-message costs as much as the match itself."""
+    matches = []
+    distances = ranking.distance[first:last].tolist()
+    joints = ranking.joint[first:last].tolist()
+    for rank, (distance, joint) in enumerate(zip(distances, joints, strict=True), first):
+        item = ranking.item(rank)
+        match = search_pb2.Match(
+            item_id=item.item_id,
+            person_id=item.person_id,
+            camera_id=item.camera_id,
+            joint_visibility=joint,
+            distance=distance if distance == distance else None,  # NaN: incomparable
+        )
+        if item.captured_at is not None:
+            match.captured_at.CopyFrom(wire.timestamp_of(item.captured_at))
+        if item.attributes:
+            match.attributes.CopyFrom(wire.struct_of(item.attributes))
+        if request.explain:
+            _explain(match, query, options, ranking, rank)
+        matches.append(match)
+    return matches
+
+
+def _explain(match: search_pb2.Match, query: Query, options: SearchOptions, ranking: Ranking, rank: int) -> None:
+    for row in explain(query.features, ranking.features(rank), part_weights=options.part_weights):
+        match.parts.add(
+            part=row.part,
+            similarity=row.similarity,
+            query_visibility=row.query_visibility,
+            item_visibility=row.gallery_visibility,
+            weight=row.share,
+        )
+
+
+def pages_of(
+    request: search_pb2.SearchRequest, query: Query, options: SearchOptions, ranking: Ranking
+) -> Iterator[search_pb2.SearchResponse]:
+    """A whole ranking, page by page."""
+    count, start = len(ranking.rows), 0
+    size = PAGE
+    while start < count:
+        matches = matches_of(request, query, options, ranking, start, min(count, start + size))
+        page = search_pb2.SearchResponse(matches=matches, exact=ranking.exact, rank_offset=start)
+        page.gallery_sequence = ranking.sequence
+        if len(matches) > 1 and page.ByteSize() > PAGE_BYTES:
+            size = max(1, len(matches) * PAGE_BYTES // page.ByteSize() // 2)
+            continue
+        yield page
+        start += len(matches)
+
+
+def describe(response: search_pb2.SearchResponse, gallery: Gallery, query: Query, ranking: Ranking) -> None:
+    response.query.extend(wire.visibility_messages(gallery.settings.schema, query.features.visibility[0]))
+    response.model.CopyFrom(query.model)
+    response.exact = ranking.exact
+    response.gallery_sequence = ranking.sequence
+
+
+def tell_time(
+    response: search_pb2.SearchResponse | search_pb2.ExtractResponse,
+    stages: StageSeconds,
+    search: float | None,
+    started: float,
+) -> None:
+    timings = response.timings
+    timings.decode.CopyFrom(wire.duration_of(stages.decode))
+    timings.preprocess.CopyFrom(wire.duration_of(stages.preprocess))
+    timings.queue.CopyFrom(wire.duration_of(stages.queue))
+    timings.inference.CopyFrom(wire.duration_of(stages.inference))
+    if search is not None:
+        timings.search.CopyFrom(wire.duration_of(search))
+    timings.total.CopyFrom(wire.duration_of(time.perf_counter() - started))

@@ -1,0 +1,113 @@
+"""`ServerSettings`: everything that can be set about a server."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from glimpse.runtime.providers import PROVIDERS
+from glimpse.runtime.threads import available_cores
+
+MODELS = Path(__file__).resolve().parent.parent / "models"
+
+
+class ConfigurationError(ValueError):
+    """The server cannot start as it is configured; the message is for the person who starts it."""
+
+
+def default_data() -> Path:
+    """``$XDG_DATA_HOME/glimpse``, or ``~/.local/share/glimpse``."""
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "glimpse"
+
+
+def default_model(models: Path = MODELS) -> Path:
+    """The bundle that comes with Glimpse.
+
+    Raises:
+        ConfigurationError: there is none beside this installation, or more than one.
+    """
+    found = sorted(path.parent for path in models.glob("*/manifest.json")) + sorted(models.glob("*.zip"))
+    if len(found) != 1:
+        what = "no bundle" if not found else f"{len(found)} bundles ({', '.join(path.name for path in found)})"
+        raise ConfigurationError(f"{what} in {models}; name the one to serve with --model or GLIMPSE_MODEL")
+    return found[0]
+
+
+class ServerSettings(BaseSettings):
+    """Settings of `glimpse serve`: from flags, else from the environment (``GLIMPSE_LISTEN=...``), else the default.
+
+    An unknown key is an error. Unknown ``GLIMPSE_`` variables are not: Kubernetes makes some by itself, from the name
+    of a service.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="GLIMPSE_", extra="forbid", frozen=True, env_ignore_empty=True)
+
+    data: Path = Field(default_factory=default_data, description="Folder of the galleries; made if it is missing.")
+    model: Path | None = Field(None, description="The bundle to serve, a folder or a .zip; else the one of Glimpse.")
+    listen: str = Field("127.0.0.1:50051", description="HOST:PORT of gRPC; port 0 takes a free one.")
+    metrics_listen: str = Field("127.0.0.1:9090", description="HOST:PORT of /metrics; port 0 takes a free one.")
+    provider: str = Field("auto", description="Execution provider; another one than auto is used or refused.")
+    threads: int = Field(0, ge=0, le=1024, description="Threads of one inference; 0 means the cores at hand.")
+    max_batch: int = Field(0, ge=0, le=256, description="Images in one run of the model; 0 measures which is best.")
+    batch_delay: float = Field(0.0, ge=0, le=1, description="Seconds a batch waits to fill; 0 has proved best.")
+    queue_limit: int = Field(256, ge=1, le=100_000, description="Images that may wait; more are refused at once.")
+    decode_workers: int = Field(0, ge=0, le=256, description="Threads that decode images; 0: the cores at hand.")
+    search_workers: int = Field(0, ge=0, le=256, description="Threads that search galleries; 0: the cores at hand.")
+    recall_every: int = Field(
+        100, ge=0, description="One in so many fast searches is checked by an exact one; 0: none."
+    )
+    tls_cert: Path | None = Field(None, description="PEM certificate chain of the server.")
+    tls_key: Path | None = Field(None, description="PEM private key of the server.")
+    client_ca: Path | None = Field(None, description="PEM certificates that sign clients; every client must have one.")
+    insecure: bool = Field(False, description="Serve plaintext beyond loopback.")
+    drain_seconds: float = Field(30.0, ge=0, le=3600, description="Time for accepted requests to finish at the end.")
+    reflection: bool = Field(True, description="Offer gRPC server reflection.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line logged.")
+    log_format: Literal["plain", "json"] = Field("plain", description="One line a call, for people or for machines.")
+
+    @field_validator("provider")
+    @classmethod
+    def _known_provider(cls, provider: str) -> str:
+        if provider != "auto" and provider not in PROVIDERS:
+            raise ValueError(f"unknown provider {provider!r}; choose one of auto, {', '.join(PROVIDERS)}")
+        return provider
+
+    @field_validator("listen", "metrics_listen")
+    @classmethod
+    def _is_an_address(cls, address: str) -> str:
+        split_address(address)
+        return address
+
+    @model_validator(mode="after")
+    def _whole_tls(self) -> ServerSettings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("TLS needs both tls_cert and tls_key")
+        if self.client_ca is not None and self.tls_cert is None:
+            raise ValueError("client_ca needs tls_cert and tls_key")
+        return self
+
+    @property
+    def cores(self) -> int:
+        return available_cores()
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """``HOST:PORT`` or ``[IPv6]:PORT`` in two; ValueError says what is wrong."""
+    host, separator, port = address.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"address {address!r}: write an IPv6 address as [address]:port")
+    if not separator or not host or not (port.isascii() and port.isdigit()) or int(port) > 65_535:
+        raise ValueError(f"address {address!r}: expected HOST:PORT with a port from 0 to 65535")
+    return host, int(port)
+
+
+def join_address(host: str, port: int) -> str:
+    """The inverse of `split_address`."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
