@@ -1,0 +1,5 @@
+"""``python -m glimpse.cli``: the `glimpse` command of this interpreter."""
+
+from glimpse.cli import main
+
+main()

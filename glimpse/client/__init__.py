@@ -1,0 +1,77 @@
+"""The Python client of a Glimpse server.
+
+    from glimpse.client import Client
+
+    with Client("localhost:50051") as glimpse:
+        for match in glimpse.search("lobby", "query.jpg", top_k=5):
+            print(match.item_id, match.distance, match.joint_visibility)
+
+`Client` has one method a task; what goes in and comes out are the frozen dataclasses of `glimpse.client.values`;
+a refusal by the server is a `GlimpseError` whose message is the server's own sentence.
+"""
+
+from glimpse.client.client import Client
+from glimpse.client.errors import (
+    AlreadyExists,
+    DeadlineExceeded,
+    FailedPrecondition,
+    GlimpseError,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+)
+from glimpse.client.values import (
+    Box,
+    Extraction,
+    Filter,
+    GalleryInfo,
+    GalleryStats,
+    ImageSource,
+    Item,
+    ItemResult,
+    Match,
+    ModelInfo,
+    PartMatch,
+    Query,
+    RefusedImage,
+    SearchOptions,
+    SearchResult,
+    ServerStats,
+    StoredItem,
+    Timings,
+)
+
+__all__ = [
+    "AlreadyExists",
+    "Box",
+    "Client",
+    "DeadlineExceeded",
+    "Extraction",
+    "FailedPrecondition",
+    "Filter",
+    "GalleryInfo",
+    "GalleryStats",
+    "GlimpseError",
+    "ImageSource",
+    "InvalidArgument",
+    "Item",
+    "ItemResult",
+    "Match",
+    "ModelInfo",
+    "NotFound",
+    "PartMatch",
+    "PermissionDenied",
+    "Query",
+    "RefusedImage",
+    "ResourceExhausted",
+    "SearchOptions",
+    "SearchResult",
+    "ServerStats",
+    "StoredItem",
+    "Timings",
+    "Unauthenticated",
+    "Unavailable",
+]
