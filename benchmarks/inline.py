@@ -1,0 +1,122 @@
+"""The same work as `Search`, done inline in one process of its own: the peer of the serving benchmark."""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+
+BATCHES = (1, 2, 4, 8, 16)
+
+
+class InlineLoop:
+    """A child process, pinned to ``cores``, that idles between measurements."""
+
+    def __init__(self, bundle: Path, items: int, queries: list[bytes], cores: set[int]) -> None:
+        context = mp.get_context("spawn")
+        self._connection, child = context.Pipe()
+        self._process = context.Process(target=_serve, args=(child, bundle, items, queries, cores), daemon=True)
+
+    def __enter__(self) -> InlineLoop:
+        self._process.start()
+        if self._connection.recv() != "ready":
+            raise RuntimeError("the inline loop did not start")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.send(None)
+        self._process.join(10)
+
+    def latencies(self, count: int) -> list[float]:
+        """Seconds of ``count`` single queries."""
+        self._connection.send(("latencies", count))
+        return list(self._connection.recv())
+
+    def best_throughput(self, seconds: float) -> tuple[int, float]:
+        """(batch size, queries a second) of the best of `BATCHES`."""
+        self._connection.send(("throughput", seconds))
+        batch, rate = self._connection.recv()
+        return int(batch), float(rate)
+
+
+def _serve(connection: Connection, bundle_path: Path, items: int, queries: list[bytes], cores: set[int]) -> None:
+    os.sched_setaffinity(0, cores)
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = "1"
+    import tempfile
+
+    import cv2
+
+    cv2.setNumThreads(1)
+    from glimpse.bundle import open_bundle
+    from glimpse.images import decode_image
+    from glimpse.runtime import open_session
+
+    bundle = open_bundle(bundle_path)
+    session = open_session(bundle, "cpu", threads=len(cores))
+    with tempfile.TemporaryDirectory() as folder:
+        gallery, options = _gallery(Path(folder), bundle, items)
+
+        def answer(batch: list[bytes]) -> None:
+            import numpy as np
+
+            images = np.stack([bundle.preprocessing(decode_image(data)) for data in batch])
+            features = session.run(images)
+            for row in range(len(batch)):
+                ranking = gallery.search(features[row : row + 1], options)
+                for match in range(len(ranking)):
+                    ranking.item(match)
+
+        for data in queries[:8]:
+            answer([data])
+        connection.send("ready")
+        while (task := connection.recv()) is not None:
+            kind, amount = task
+            if kind == "latencies":
+                times = []
+                for index in range(amount):
+                    begin = time.perf_counter()
+                    answer([queries[index % len(queries)]])
+                    times.append(time.perf_counter() - begin)
+                connection.send(times)
+            else:
+                connection.send(
+                    max(((b, _rate(answer, queries, b, amount)) for b in BATCHES), key=lambda pair: pair[1])
+                )
+
+
+def _rate(answer, queries: list[bytes], batch: int, seconds: float) -> float:  # type: ignore[no-untyped-def]
+    answer(queries[:batch])
+    done, begin = 0, time.perf_counter()
+    while (now := time.perf_counter()) - begin < seconds:
+        start = done % (len(queries) - batch + 1)
+        answer(queries[start : start + batch])
+        done += batch
+    return done / (now - begin)
+
+
+def _gallery(folder: Path, bundle, items: int):  # type: ignore[no-untyped-def]
+    """A gallery of ``items`` random rows, straight through the server's own catalogue."""
+    import numpy as np
+
+    from benchmarks.serving import random_rows
+    from server.galleries.catalog import Catalog
+    from server.galleries.gallery import SearchOptions
+    from server.galleries.items import GallerySettings, NewItem
+
+    catalog = Catalog.open(folder)
+    gallery = catalog.create(GallerySettings(name="bench", schema=bundle.schema, model=bundle.identity))
+    vectors, visibility = random_rows(items, bundle.schema.dims, seed=1)
+    visibility[:, bundle.schema.always_visible] = 1
+    rows = [
+        NewItem(f"item-{i:06d}", vectors[i].astype(np.float16), visibility[i], str(i // 10), str(i % 6))
+        for i in range(items)
+    ]
+    for start in range(0, items, 1000):
+        gallery.upsert(rows[start : start + 1000])
+    return gallery, SearchOptions(top_k=10, mode="exact")
