@@ -38,7 +38,7 @@ class InlineLoop:
         return list(self._connection.recv())
 
     def best_throughput(self, seconds: float) -> tuple[int, float]:
-        """(batch size, queries a second) of the best of `BATCHES`."""
+        """(batch size, queries a second) of the best of `BATCHES`, measured for so many seconds."""
         self._connection.send(("throughput", seconds))
         batch, rate = self._connection.recv()
         return int(batch), float(rate)
@@ -85,9 +85,9 @@ def _serve(connection: Connection, bundle_path: Path, items: int, queries: list[
                     times.append(time.perf_counter() - begin)
                 connection.send(times)
             else:
-                connection.send(
-                    max(((b, _rate(answer, queries, b, amount)) for b in BATCHES), key=lambda pair: pair[1])
-                )
+                # The best batch is chosen first and measured anew: the largest of several noisy rates flatters itself.
+                best = max(BATCHES, key=lambda size: _rate(answer, queries, size, amount / 2))
+                connection.send((best, _rate(answer, queries, best, amount)))
 
 
 def _rate(answer, queries: list[bytes], batch: int, seconds: float) -> float:  # type: ignore[no-untyped-def]
@@ -106,8 +106,9 @@ def _gallery(folder: Path, bundle, items: int):  # type: ignore[no-untyped-def]
 
     from benchmarks.serving import random_rows
     from server.galleries.catalog import Catalog
-    from server.galleries.gallery import SearchOptions
-    from server.galleries.items import GallerySettings, NewItem
+    from server.galleries.items import NewItem
+    from server.galleries.ranking import SearchOptions
+    from server.galleries.settings import GallerySettings
 
     catalog = Catalog.open(folder)
     gallery = catalog.create(GallerySettings(name="bench", schema=bundle.schema, model=bundle.identity))

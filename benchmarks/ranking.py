@@ -23,7 +23,7 @@ from glimpse.cli.subserver import subserver
 from glimpse.client import Client, Filter, Item
 from glimpse.metrics import RankingMetrics, RetrievalMetrics, from_ranking
 from glimpse.runtime import open_session
-from server.settings import ServerSettings
+from server.settings import default_model
 from trainer.data import find_listing
 from trainer.data.listing import ImageSet, Listing
 from trainer.evaluation import evaluate, extract_listing
@@ -41,7 +41,7 @@ def measure(data: str, queries: int | None, model: Path | None = None) -> Report
     """Both evaluations of ``data`` (as `glimpse evaluate --data` takes it), with at most so many queries."""
     report = Report("ranking")
     listing = find_listing(data).limited(queries)
-    bundle = open_bundle(model or ServerSettings().model)
+    bundle = open_bundle(model or default_model())
     served, seconds = rank_through_api(listing, bundle.source)
     session = open_session(bundle)
     inline = evaluate(extract_listing(listing, bundle.preprocessing, session.run)).rows["weighted"]

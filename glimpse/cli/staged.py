@@ -52,7 +52,8 @@ def show_generated(console: Console, glimpse: Client, identities: int, seed: int
     example = int(differing[0]) if len(differing) else 0
     trial = comparison.trials[example]
     answer, ignored = comparison.explained(example, SHOWN), comparison.explained_ignoring(example, SHOWN)
-    console.print()
+    chosen = "a query that weighting puts right" if len(differing) else "the first query"
+    console.print(f"\nan example, {chosen} (the figures below are over all queries):", style="dim")
     print_ranking(console, f"query: person {trial.label}", answer, person_id=trial.person_id, explain=True)
     verdict = "right" if comparison.ignoring.hits[example] else "wrong"
     console.print(f"with visibilities ignored, person {ignored[0].person_id} comes first: {verdict}\n")

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class GalleryServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Messages as in SearchService; those of Upsert have at most 32 MiB.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -82,7 +83,8 @@ class GalleryServiceStub:
 
 
 class GalleryServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Messages as in SearchService; those of Upsert have at most 32 MiB.
+    """
 
     def CreateGallery(self, request, context):
         """Makes an empty gallery, bound to one model. ALREADY_EXISTS if the name is taken.
@@ -205,7 +207,8 @@ def add_GalleryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class GalleryService:
-    """Missing associated documentation comment in .proto file."""
+    """Messages as in SearchService; those of Upsert have at most 32 MiB.
+    """
 
     @staticmethod
     def CreateGallery(request,

@@ -27,6 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class GalleryServiceStub:
+    """Messages as in SearchService; those of Upsert have at most 32 MiB."""
+
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
@@ -54,6 +56,8 @@ class GalleryServiceStub:
 
 @_typing.type_check_only
 class GalleryServiceAsyncStub(GalleryServiceStub):
+    """Messages as in SearchService; those of Upsert have at most 32 MiB."""
+
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateGallery: _aio.UnaryUnaryMultiCallable[_gallery_pb2.CreateGalleryRequest, _gallery_pb2.Gallery]  # type: ignore[assignment]
     """Makes an empty gallery, bound to one model. ALREADY_EXISTS if the name is taken."""
@@ -77,6 +81,8 @@ class GalleryServiceAsyncStub(GalleryServiceStub):
     """Removes items; they are gone from results when it returns."""
 
 class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
+    """Messages as in SearchService; those of Upsert have at most 32 MiB."""
+
     @_abc_1.abstractmethod
     def CreateGallery(
         self,

@@ -117,11 +117,11 @@ class Filter(_message.Message):
 
     @_builtins.property
     def attributes(self) -> _struct_pb2.Struct:
-        """Items whose attributes hold each of these values (equality of top-level keys)."""
+        """Items whose attributes hold each of these values (equality of top-level keys); at most 64 keys and 16 KiB."""
 
     @_builtins.property
     def exclude(self) -> _containers.RepeatedCompositeFieldContainer[Global___Filter]:
-        """Each entry removes the items that match all of its fields; entries may not nest further."""
+        """Each entry removes the items that match all of its fields; at most 1,000, and entries may not nest further."""
 
     def __init__(
         self,
@@ -283,7 +283,7 @@ class PartMatch(_message.Message):
     part: _builtins.str
     """Name of the part, or "prior" for the prior's own share."""
     similarity: _builtins.float
-    """Cosine in [-1, 1]."""
+    """Cosine in [-1, 1], but for the rounding of stored vectors to float16 (up to 1.001)."""
     query_visibility: _builtins.float
     """Visibility in the query, [0, 1]."""
     item_visibility: _builtins.float

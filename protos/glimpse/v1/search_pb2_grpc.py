@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class SearchServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Messages of at most 4 MiB and 400,000 fields; beyond that RESOURCE_EXHAUSTED.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -57,7 +58,8 @@ class SearchServiceStub:
 
 
 class SearchServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Messages of at most 4 MiB and 400,000 fields; beyond that RESOURCE_EXHAUSTED.
+    """
 
     def Search(self, request, context):
         """Ranks a gallery against one query; returns the best `top_k`.
@@ -119,7 +121,8 @@ def add_SearchServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SearchService:
-    """Missing associated documentation comment in .proto file."""
+    """Messages of at most 4 MiB and 400,000 fields; beyond that RESOURCE_EXHAUSTED.
+    """
 
     @staticmethod
     def Search(request,

@@ -27,6 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SearchServiceStub:
+    """Messages of at most 4 MiB and 400,000 fields; beyond that RESOURCE_EXHAUSTED."""
+
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
@@ -42,6 +44,8 @@ class SearchServiceStub:
 
 @_typing.type_check_only
 class SearchServiceAsyncStub(SearchServiceStub):
+    """Messages of at most 4 MiB and 400,000 fields; beyond that RESOURCE_EXHAUSTED."""
+
     def __init__(self, channel: _aio.Channel) -> None: ...
     Search: _aio.UnaryUnaryMultiCallable[_search_pb2.SearchRequest, _search_pb2.SearchResponse]  # type: ignore[assignment]
     """Ranks a gallery against one query; returns the best `top_k`."""
@@ -53,6 +57,8 @@ class SearchServiceAsyncStub(SearchServiceStub):
     """Part features of images; no gallery involved."""
 
 class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
+    """Messages of at most 4 MiB and 400,000 fields; beyond that RESOURCE_EXHAUSTED."""
+
     @_abc_1.abstractmethod
     def Search(
         self,
