@@ -8,10 +8,7 @@ import ctypes
 LARGE = 1 << 20
 """Bytes from which on a request is worth it."""
 SECONDS = 0.5
-KEPT = 4 << 20
-"""Free bytes that stay with the process between trims. Setting a threshold ends glibc's own adjustment of this one, and
-its 128 KiB would give back and fault in again the pages of every search (0.3 ms a call)."""
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
+_MMAP_THRESHOLD = -3  # malloc.h
 
 
 class Trimmer:
@@ -27,7 +24,6 @@ class Trimmer:
         self._malloc_trim = getattr(libc, "malloc_trim", None)
         if self._malloc_trim is not None:
             libc.mallopt(_MMAP_THRESHOLD, LARGE)
-            libc.mallopt(_TRIM_THRESHOLD, KEPT)
         self._timer: asyncio.TimerHandle | None = None
         self._more = False
 
