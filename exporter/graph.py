@@ -70,7 +70,16 @@ def export_graph(method: Any, preprocessing: Preprocessing, metadata: Mapping[st
     }
     onnx.helper.set_model_props(model, dict(described))
     onnx.checker.check_model(model, full_check=True)
+    _forget_origin(model.graph)
     return bytes(model.SerializeToString())
+
+
+def _forget_origin(graph: Any) -> None:
+    """Removes the stack traces that the exporter leaves on every node: they name folders of the machine it ran on."""
+    for group in (graph.node, graph.value_info, graph.input, graph.output, graph.initializer):
+        for entry in group:
+            del entry.metadata_props[:]
+            entry.doc_string = ""
 
 
 def check_parity(

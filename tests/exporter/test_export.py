@@ -99,6 +99,11 @@ def test_the_graph_carries_preprocessing_and_parts_itself(bundle: Path, recipe: 
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param  # a name, not a number
 
 
+def test_the_graph_names_no_folder_of_the_machine_it_was_made_on(bundle: Path) -> None:
+    checkout = Path(__file__).resolve().parents[2]
+    assert str(checkout).encode() not in open_bundle(bundle).graph
+
+
 def test_a_graph_of_other_weights_does_not_pass_the_gate(bundle: Path, recipe: Recipe) -> None:
     other = find_method(recipe.method).load().from_recipe(recipe, 4).eval()
     with pytest.raises(ParityError, match="smallest cosine of a part"):
