@@ -1,0 +1,150 @@
+"""An image with all that is known of its pixels, changed together so that nothing comes apart.
+
+Every change of a training image goes through `Annotated.warp`, `Annotated.cover` or `Annotated.with_image`: a pixel
+that moves takes its label along, and one that is covered or leaves the frame shows nothing of the person any more.
+Coordinates are those of pixel centres, x to the right and y down. Knows no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+UInt8 = NDArray[np.uint8]
+UNKNOWN = 255
+"""Label of a pixel about which nothing is known."""
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """One image and its annotations, all at the image's resolution."""
+
+    image: UInt8
+    """``(H, W, 3)`` RGB."""
+    maps: Mapping[str, UInt8] = field(default_factory=dict)
+    """Label maps ``(H, W)`` by name, for example ``regions``: 0 where nothing of the person is seen, `UNKNOWN` where
+    nobody knows."""
+    points: NDArray[np.float32] | None = None
+    """Key-points ``(J, 3)``: x, y in pixels and a confidence; confidence 0 is a point that cannot be seen."""
+    covered: NDArray[np.bool_] | None = None
+    """``(H, W)``: pixels that an occluder was drawn over; None for none."""
+    growth: float = 1.0
+    """By how much areas grew since the original image."""
+
+    def __post_init__(self) -> None:
+        size = self.image.shape[:2]
+        if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
+            raise ValueError(f"image must be uint8 (H, W, 3), got {self.image.dtype} {self.image.shape}")
+        for name, labels in self.maps.items():
+            if labels.shape != size:
+                raise ValueError(f"map {name!r} is {labels.shape}, the image {size}")
+        if self.points is not None and (self.points.ndim != 2 or self.points.shape[1] != 3):
+            raise ValueError(f"points must be (J, 3): x, y, confidence; got {self.points.shape}")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.image.shape[0], self.image.shape[1]
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """``covered``, or no pixel at all; ``(H, W)``."""
+        return np.zeros(self.size, np.bool_) if self.covered is None else self.covered
+
+    def with_image(self, image: UInt8) -> Annotated:
+        """Other pixels at the same places: colours, blur, noise."""
+        return replace(self, image=image)
+
+    def warp(
+        self,
+        matrix: NDArray[np.float64],
+        size: tuple[int, int] | None = None,
+        *,
+        border: Literal["replicate", "black"] = "replicate",
+    ) -> Annotated:
+        """Moved by a 2 x 3 affine matrix from old to new coordinates; ``size`` is the new height and width."""
+        height, width = size or self.size
+        mode = cv2.BORDER_REPLICATE if border == "replicate" else cv2.BORDER_CONSTANT
+        image = cv2.warpAffine(self.image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=mode)
+
+        def moved(labels: UInt8) -> UInt8:
+            return np.asarray(cv2.warpAffine(labels, matrix, (width, height), flags=cv2.INTER_NEAREST), np.uint8)
+
+        points = self.points
+        if points is not None:
+            xy = points[:, :2] @ matrix[:, :2].T + matrix[:, 2]  # [J, 2]
+            points = _seen_within(np.concatenate([xy, points[:, 2:]], axis=1), height, width)
+        return Annotated(
+            np.asarray(image, np.uint8),
+            {name: moved(labels) for name, labels in self.maps.items()},
+            points,
+            None if self.covered is None else moved(self.covered.astype(np.uint8)).astype(np.bool_),
+            self.growth * abs(float(np.linalg.det(matrix[:, :2]))),
+        )
+
+    def flip(self) -> Annotated:
+        """Mirrored left to right, exactly; left and right key-points keep their places in ``points``."""
+        points = self.points
+        if points is not None:
+            points = points * np.array([-1, 1, 1], np.float32) + np.array([self.size[1] - 1, 0, 0], np.float32)
+        return Annotated(
+            np.ascontiguousarray(self.image[:, ::-1]),
+            {name: np.ascontiguousarray(labels[:, ::-1]) for name, labels in self.maps.items()},
+            points,
+            None if self.covered is None else np.ascontiguousarray(self.covered[:, ::-1]),
+            self.growth,
+        )
+
+    def resize(self, height: int, width: int) -> Annotated:
+        """At another size: image by area, labels by nearest neighbour."""
+        if (height, width) == self.size:
+            return self
+        old_height, old_width = self.size
+        shrink = height * width < old_height * old_width
+        image = cv2.resize(self.image, (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
+        points = self.points
+        if points is not None:
+            scale = np.array([width / old_width, height / old_height], np.float32)
+            xy = (points[:, :2] + 0.5) * scale - 0.5
+            points = np.concatenate([xy, points[:, 2:]], axis=1).astype(np.float32)
+
+        def sized(labels: UInt8) -> UInt8:
+            return np.asarray(cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
+
+        return Annotated(
+            np.asarray(image, np.uint8),
+            {name: sized(labels) for name, labels in self.maps.items()},
+            points,
+            None if self.covered is None else sized(self.covered.astype(np.uint8)).astype(np.bool_),
+            self.growth * (height * width) / (old_height * old_width),
+        )
+
+    def cover(self, mask: NDArray[np.bool_], pixels: UInt8) -> Annotated:
+        """Hidden behind ``pixels`` ``(H, W, 3)`` where ``mask`` ``(H, W)`` is true."""
+        if mask.shape != self.size or pixels.shape != self.image.shape:
+            raise ValueError(f"mask {mask.shape} and pixels {pixels.shape} do not fit an image of {self.image.shape}")
+        image = np.where(mask[..., None], pixels, self.image)
+        points = self.points
+        if points is not None:
+            height, width = self.size
+            columns = np.clip(np.rint(points[:, 0]), 0, width - 1).astype(np.intp)
+            rows = np.clip(np.rint(points[:, 1]), 0, height - 1).astype(np.intp)
+            points = points.copy()
+            points[mask[rows, columns], 2] = 0
+        maps = {name: np.where(mask, np.uint8(0), labels) for name, labels in self.maps.items()}
+        return Annotated(image, maps, points, self.mask | mask, self.growth)
+
+
+def _seen_within(points: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Points outside the frame lose their confidence."""
+    points = points.astype(np.float32)
+    inside = (
+        (points[:, 0] > -0.5) & (points[:, 0] < width - 0.5) & (points[:, 1] > -0.5) & (points[:, 1] < height - 0.5)
+    )
+    points[~inside, 2] = 0
+    return points
