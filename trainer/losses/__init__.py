@@ -1,0 +1,18 @@
+"""Losses as pure functions, a file a family; import them from here.
+
+Shapes: N images, P parts, C identities, K body regions, D the summed width of the parts.
+"""
+
+from trainer.losses.distance import pairwise_distance, pairwise_similarity
+from trainer.losses.identity import identity_loss
+from trainer.losses.parts import part_map_loss, visibility_loss
+from trainer.losses.triplet import soft_batch_hard_triplet
+
+__all__ = [
+    "identity_loss",
+    "pairwise_distance",
+    "pairwise_similarity",
+    "part_map_loss",
+    "soft_batch_hard_triplet",
+    "visibility_loss",
+]
