@@ -11,6 +11,8 @@ import torch
 from glimpse.distance import pairwise
 from tests.trainer.features import SCHEMA, random_features
 from trainer.losses import (
+    batch_hard_triplet,
+    euclidean,
     identity_loss,
     pairwise_distance,
     part_map_loss,
@@ -47,26 +49,44 @@ def test_identity_loss_smooths_its_target() -> None:
     assert loss.item() == pytest.approx(-0.9 * math.log(0.75) - 0.1 * math.log(0.25))
 
 
+IDENTITY = torch.tensor([0, 0, 0, 1])
+DISTANCE = torch.tensor(
+    [
+        [0.0, 0.2, 0.5, 0.9],
+        [0.2, 0.0, 0.4, 0.3],
+        [0.5, 0.4, 0.0, 0.8],
+        [0.9, 0.3, 0.8, 0.0],
+    ]
+)
+
+
 def test_triplet_takes_the_furthest_positive_and_the_nearest_negative() -> None:
-    identity = torch.tensor([0, 0, 0, 1])
-    distance = torch.tensor(
-        [
-            [0.0, 0.2, 0.5, 0.9],
-            [0.2, 0.0, 0.4, 0.3],
-            [0.5, 0.4, 0.0, 0.8],
-            [0.9, 0.3, 0.8, 0.0],
-        ]
-    )
     # The fourth has no positive and is left out: 0.5 - 0.9, 0.4 - 0.3, 0.5 - 0.8, each times 10.
     expected = sum(math.log1p(math.exp(10 * gap)) for gap in (-0.4, 0.1, -0.3)) / 3
-    assert soft_batch_hard_triplet(distance, identity, sharpness=10).item() == pytest.approx(expected)
+    assert soft_batch_hard_triplet(DISTANCE, IDENTITY, sharpness=10).item() == pytest.approx(expected)
 
 
-def test_triplet_without_any_positive_is_zero_and_differentiable() -> None:
+def test_hard_margin_triplet_forgives_what_is_further_than_the_margin() -> None:
+    # The same gaps, -0.4, 0.1 and -0.3, under a margin of 0.35: 0, 0.45 and 0.05.
+    assert batch_hard_triplet(DISTANCE, IDENTITY, margin=0.35).item() == pytest.approx((0.45 + 0.05) / 3)
+
+
+@pytest.mark.parametrize("triplet", [soft_batch_hard_triplet, batch_hard_triplet])
+@pytest.mark.parametrize("identity", [[0, 1, 2], [0, 0, 0]])
+def test_triplet_without_a_positive_or_without_a_negative_is_zero_and_differentiable(triplet, identity) -> None:
     distance = torch.rand(3, 3, requires_grad=True)
-    loss = soft_batch_hard_triplet(distance, torch.tensor([0, 1, 2]))
+    loss = triplet(distance, torch.tensor(identity))
     loss.backward()
     assert loss.item() == 0
+    assert torch.isfinite(distance.grad).all()
+
+
+def test_euclidean_distances_are_of_vectors_as_they_come_not_normalised() -> None:
+    features = torch.tensor([[3.0, 0.0], [0.0, 4.0], [3.0, 0.0]], requires_grad=True)
+    distance = euclidean(features)
+    torch.testing.assert_close(distance, torch.tensor([[0.0, 5, 0], [5, 0, 5], [0, 5, 0]]), atol=1e-5, rtol=0)
+    distance.sum().backward()
+    assert torch.isfinite(features.grad).all()  # equal rows are where a square root has no slope
 
 
 def test_part_map_loss_asks_for_the_share_of_each_region_in_a_cell() -> None:

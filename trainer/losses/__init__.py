@@ -3,16 +3,24 @@
 Shapes: N images, P parts, C identities, K body regions, D the summed width of the parts.
 """
 
+from trainer.losses.centre import centre_loss, moved_centres
 from trainer.losses.distance import pairwise_distance, pairwise_similarity
 from trainer.losses.identity import identity_loss
 from trainer.losses.parts import part_map_loss, visibility_loss
-from trainer.losses.triplet import soft_batch_hard_triplet
+from trainer.losses.pixels import cell_labels, pixel_loss
+from trainer.losses.triplet import batch_hard_triplet, euclidean, soft_batch_hard_triplet
 
 __all__ = [
+    "batch_hard_triplet",
+    "cell_labels",
+    "centre_loss",
+    "euclidean",
     "identity_loss",
+    "moved_centres",
     "pairwise_distance",
     "pairwise_similarity",
     "part_map_loss",
+    "pixel_loss",
     "soft_batch_hard_triplet",
     "visibility_loss",
 ]
