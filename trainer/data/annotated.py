@@ -41,10 +41,13 @@ class Annotated:
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
             raise ValueError(f"image must be uint8 (H, W, 3), got {self.image.dtype} {self.image.shape}")
         for name, labels in self.maps.items():
-            if labels.shape != size:
-                raise ValueError(f"map {name!r} is {labels.shape}, the image {size}")
+            if labels.shape != size or labels.dtype != np.uint8:
+                raise ValueError(f"map {name!r} must be uint8 {size} as the image, got {labels.dtype} {labels.shape}")
         if self.points is not None and (self.points.ndim != 2 or self.points.shape[1] != 3):
             raise ValueError(f"points must be (J, 3): x, y, confidence; got {self.points.shape}")
+        if self.covered is not None and (self.covered.shape != size or self.covered.dtype != np.bool_):
+            found = f"{self.covered.dtype} {self.covered.shape}"
+            raise ValueError(f"covered must be bool {size} as the image, got {found}")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -67,13 +70,17 @@ class Annotated:
         *,
         border: Literal["replicate", "black"] = "replicate",
     ) -> Annotated:
-        """Moved by a 2 x 3 affine matrix from old to new coordinates; ``size`` is the new height and width."""
+        """Moved by a 2 x 3 affine matrix from old to new coordinates; ``size`` is the new height and width.
+
+        What comes in from beyond the frame is labelled 0; where it repeats an occluder's pixels, it is covered too.
+        """
         height, width = size or self.size
         mode = cv2.BORDER_REPLICATE if border == "replicate" else cv2.BORDER_CONSTANT
         image = cv2.warpAffine(self.image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=mode)
 
-        def moved(labels: UInt8) -> UInt8:
-            return np.asarray(cv2.warpAffine(labels, matrix, (width, height), flags=cv2.INTER_NEAREST), np.uint8)
+        def moved(labels: UInt8, beyond: int = cv2.BORDER_CONSTANT) -> UInt8:
+            flags = cv2.INTER_NEAREST
+            return np.asarray(cv2.warpAffine(labels, matrix, (width, height), flags=flags, borderMode=beyond), np.uint8)
 
         points = self.points
         if points is not None:
@@ -83,7 +90,7 @@ class Annotated:
             np.asarray(image, np.uint8),
             {name: moved(labels) for name, labels in self.maps.items()},
             points,
-            None if self.covered is None else moved(self.covered.astype(np.uint8)).astype(np.bool_),
+            None if self.covered is None else moved(self.covered.astype(np.uint8), mode).astype(np.bool_),
             self.growth * abs(float(np.linalg.det(matrix[:, :2]))),
         )
 
@@ -101,7 +108,7 @@ class Annotated:
         )
 
     def resize(self, height: int, width: int) -> Annotated:
-        """At another size: image by area, labels by nearest neighbour."""
+        """At another size: image by area, labels by the pixel nearest to the centre of the new one."""
         if (height, width) == self.size:
             return self
         old_height, old_width = self.size
@@ -114,7 +121,8 @@ class Annotated:
             points = np.concatenate([xy, points[:, 2:]], axis=1).astype(np.float32)
 
         def sized(labels: UInt8) -> UInt8:
-            return np.asarray(cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
+            # Plain INTER_NEAREST takes each cell's top left pixel: half a stride away from where image and points are.
+            return np.asarray(cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
 
         return Annotated(
             np.asarray(image, np.uint8),
