@@ -15,6 +15,7 @@ from timm.models import is_model_in_modules
 
 from trainer.backbones.blocks import LastBlock, jigsaw_order
 from trainer.backbones.maps import Backbone, Tokens
+from trainer.backbones.osnet import WIDTHS, create_osnet
 from trainer.backbones.strides import keep_last_resolution
 from trainer.backbones.vit import VitBackbone
 from trainer.backbones.weights import BACKBONES, BackboneSpec, efficientnet_lite0_weights, load_matching
@@ -83,12 +84,17 @@ def create_backbone(
         ValueError: an unknown name, a model without feature maps, a stride it does not have, or an argument that
             does not fit its kind.
     """
+    if name in WIDTHS:
+        weights = dict(options or {}).get("weights")
+        if pretrained and weights is None:
+            raise ValueError(f"backbone {name!r} needs backbone.options.weights, the path of Intel's IR (.xml)")
+        return Backbone(create_osnet(name, strides, weights if pretrained else None), frozen, strides=strides)
     spec = BACKBONES.get(name)
     model = spec.model if spec else name
     if not timm.is_model(model):
         near = timm.list_models(f"*{name}*")[:8]
         raise ValueError(
-            f"unknown backbone {name!r}; own names are {sorted(BACKBONES)}, any timm model is allowed"
+            f"unknown backbone {name!r}; own names are {sorted([*BACKBONES, *WIDTHS])}, any timm model is allowed"
             + (f", for example {near}" if near else "")
         )
     fetch = pretrained and spec is None

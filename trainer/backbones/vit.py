@@ -83,7 +83,8 @@ class VitBackbone(Backbone):
         """Prefix tokens and cells with their positions: ``(N, prefix + hw, D)``."""
         vit = self.network
         cells = vit.patch_embed(pixels)  # [N, hw, D]
-        prefix = [token.expand(len(cells), -1, -1) for token in (vit.cls_token, vit.reg_token) if token is not None]
+        count = cells.shape[0]  # len() would fix the batch size of an exported graph
+        prefix = [token.expand(count, -1, -1) for token in (vit.cls_token, vit.reg_token) if token is not None]
         if vit.pos_embed is None:
             return torch.cat([*prefix, cells], dim=1)
         positions = resample_positions(vit.pos_embed, self.grid, grid)

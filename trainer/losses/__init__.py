@@ -6,6 +6,8 @@ Shapes: N images, P parts, C identities, K body regions, D the summed width of t
 from trainer.losses.centre import centre_loss, moved_centres
 from trainer.losses.distance import pairwise_distance, pairwise_similarity
 from trainer.losses.identity import identity_loss
+from trainer.losses.masks import mask_cross_entropy, mask_mse, recovery_loss, region_shares
+from trainer.losses.memory import memory_nce
 from trainer.losses.parts import part_map_loss, visibility_loss
 from trainer.losses.pixels import cell_labels, pixel_loss
 from trainer.losses.triplet import batch_hard_triplet, euclidean, soft_batch_hard_triplet
@@ -16,11 +18,16 @@ __all__ = [
     "centre_loss",
     "euclidean",
     "identity_loss",
+    "mask_cross_entropy",
+    "mask_mse",
+    "memory_nce",
     "moved_centres",
     "pairwise_distance",
     "pairwise_similarity",
     "part_map_loss",
     "pixel_loss",
+    "recovery_loss",
+    "region_shares",
     "soft_batch_hard_triplet",
     "visibility_loss",
 ]
