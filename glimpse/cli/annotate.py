@@ -60,6 +60,7 @@ def annotate(
     earlier = f", {report.present:,} before" if report.present else ""
     rate = f" ({report.annotated / seconds:,.0f}/s)" if report.annotated else ""
     typer.echo(f"{out}: {report.annotated:,} images annotated in {seconds:,.0f} s{rate}{earlier}")
+    typer.echo(f"{report.summary.images:,} in all: {report.summary}")
     if report.skipped:
         complain(f"{len(report.skipped):,} of {report.images:,} images could not be read:")
         for image_id, reason in list(report.skipped.items())[:SHOWN]:

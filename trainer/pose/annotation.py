@@ -23,7 +23,8 @@ from trainer.data.listing import DatasetError, ImageSet
 from trainer.pose.errors import AnnotationError
 from trainer.pose.files import format_people
 from trainer.pose.models import ADAPTERS, Annotation, Annotator, open_annotator
-from trainer.pose.store import FORMAT, KINDS, RECORD, SUFFIXES, Kind, annotation_path, read_record
+from trainer.pose.store import FORMAT, KINDS, RECORD, Kind, annotation_path, read_record
+from trainer.pose.summary import Summary, summarise
 
 BATCH = 8
 """Images that one thread takes at a time; models with an open batch size run them as one."""
@@ -39,6 +40,8 @@ class Report:
     """Annotated by an earlier run."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Image id to the reason why it has no annotation."""
+    summary: Summary = field(default_factory=lambda: Summary(0))
+    """Of the whole folder, earlier runs included."""
 
 
 def annotate(
@@ -87,7 +90,7 @@ def annotate(
                 else:
                     report.skipped[image_id] = problem
                 advance()
-    _finish(out, {**record, "complete": True}, before, report, writes[0])
+    report.summary = _finish(out, {**record, "complete": True}, before, report, writes[0])
     return report
 
 
@@ -202,18 +205,17 @@ def _begin(
     return record, before
 
 
-def _finish(out: Path, record: dict[str, Any], before: dict[str, str], report: Report, kind: Kind) -> None:
+def _finish(out: Path, record: dict[str, Any], before: dict[str, str], report: Report, kind: Kind) -> Summary:
     """Counts everything in the folder: a data set may be annotated in several runs."""
-    suffix = SUFFIXES[kind]
-    done = sum(
-        not name.startswith(".") and name.endswith(suffix) for *_, names in os.walk(out / kind) for name in names
-    )
     skipped = {
         image_id: reason
         for image_id, reason in {**before, **report.skipped}.items()
         if not annotation_path(out, kind, image_id).is_file()
     }
-    _write_record(out, {**record, "annotated": done, "skipped": skipped})
+    summary = summarise(out)
+    counts = {"annotated": summary.images, "seen": summary.seen, "joints": summary.joints, "skipped": skipped}
+    _write_record(out, {**record, **counts})
+    return summary
 
 
 def _cores() -> int:

@@ -7,12 +7,14 @@ import cv2
 import numpy as np
 import pytest
 
+from glimpse.people import PARTS
 from tests.trainer.pose.networks import painted, toy_bodypix, toy_pixels
 from trainer.data.listing import DatasetError, ImageSet
 from trainer.pose import AnnotationError, AnnotationStore
 from trainer.pose.annotation import annotate
 from trainer.pose.images import find_images
 from trainer.pose.store import RECORD, annotation_path
+from trainer.pose.summary import Summary, summarise
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,28 @@ def test_every_image_gets_regions_and_joints_at_its_own_size(crops, model, tmp_p
         assert store.people(image_id)[0].layout == "openpose18"
     assert store.record["annotated"] == 11
     assert store.record["complete"] is True
+    assert store.record["seen"] == dict.fromkeys(PARTS, 1.0)
     assert "bodypix" in store.describe
+
+
+def test_summary_counts_what_is_seen_by_hand(tmp_path):
+    for name, regions in (("a", np.zeros((10, 10))), ("b/c", np.eye(10) * 1), ("d", np.full((10, 10), 4))):
+        path = annotation_path(tmp_path, "regions", f"{name}.jpg")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), regions.astype(np.uint8))
+    people = np.zeros((2, 54))
+    people[0, 2:15:3] = 0.9  # five joints
+    for name, numbers in (("a", []), ("d", people.tolist())):
+        path = annotation_path(tmp_path, "keypoints", f"{name}.jpg")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"people": [{"pose_keypoints_2d": own} for own in numbers]}))
+    summary = summarise(tmp_path)
+    third = 0.3333
+    assert summary == Summary(
+        3, {"global": 0.6667, "head": third, "upper": 0, "arms": 0, "legs": third, "feet": 0}, 2.5
+    )
+    assert str(summary).startswith("found global 67%, head 33%, upper 0%")
+    assert summarise(tmp_path / "none") == Summary(0)
 
 
 def test_threads_change_nothing(crops, model, tmp_path):

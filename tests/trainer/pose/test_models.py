@@ -62,7 +62,7 @@ def test_interpolation_by_hand():
 @pytest.mark.parametrize("mirror", [False, True])
 def test_bodypix_finds_regions_where_they_are(bodypix, size, mirror):
     image, regions = painted(*size)
-    annotator = open_annotator("bodypix", bodypix, {"mirror": mirror})
+    annotator = open_annotator("bodypix", bodypix, {"sizes": (224, 288), "mirror": mirror})
     (annotation,) = annotator.annotate([image])
     found = annotation.regions
     assert found.shape == regions.shape

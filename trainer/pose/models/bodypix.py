@@ -64,7 +64,7 @@ class BodyPix:
     class Settings(models.Settings):
         """How BodyPix is run."""
 
-        sizes: tuple[int, ...] = Field((224, 288), min_length=1)
+        sizes: tuple[int, ...] = Field((160, 256), min_length=1)
         """Heights to which a 2 : 1 crop is enlarged; crops of other shapes get the same area. Results are averaged."""
         margin: float = Field(0.2, ge=0, le=1)
         """Room on each side, as a share of the crop."""
