@@ -32,10 +32,30 @@ class BackboneRecipe(_Strict):
     strides: tuple[int, ...] = (16, 32)
     pretrained: bool = True
     frozen_stages: int = Field(default=0, ge=0, description="first stages that keep their weights; 1 is the stem")
+    last_stride: Literal[1, 2] = Field(default=2, description="1 keeps the resolution of the last stage (Luo et al.)")
+    patch_stride: int | None = Field(default=None, ge=1, description="of a ViT with overlapping patches (TransReID)")
+    camera_embedding: float = Field(
+        default=0.0, ge=0, description="weight of TransReID's camera embedding (SIE), a ViT's; 0 for none"
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="passed to timm.create_model, e.g. drop_path_rate"
+    )
+
+
+class TeacherRecipe(_Strict):
+    """Another re-ID model: OpenVINO IR (``.xml``) or ONNX, input ``(N, 3, H, W)`` of 0 to 255."""
+
+    model: str
+    bgr: bool = Field(default=True, description="whether it wants BGR, as Intel's models do")
+    note: str = Field(description="whose it is, its licence, and what it was trained on: stands beside every figure")
 
 
 class DataRecipe(_Strict):
-    """Which generated people to train on; validation identities follow the training identities."""
+    """What is drawn, held out and mixed.
+
+    Generated people: validation identities follow the training identities. Data sets: so many identities (a tenth of
+    all at the most) are held out of the training part; the test part is never looked at.
+    """
 
     identities: int = Field(default=1000, ge=2)
     views: int = Field(default=8, ge=2, description="of each identity, spread over the cameras")
@@ -44,12 +64,25 @@ class DataRecipe(_Strict):
     occlusion: tuple[float, float] = Field(default=(0.2, 0.7), description="share of the person hidden: from, to")
     validation_identities: int = Field(default=200, ge=2)
     seed: int = Field(default=0, ge=0, description="of the generator, apart from the seed of the training")
+    shares: dict[str, float] = Field(
+        default_factory=dict, description="how often a batch's identity comes from each data set; else by their number"
+    )
+    annotations: dict[str, str] = Field(
+        default_factory=dict, description="of each data set: a folder of `glimpse datasets annotate`"
+    )
+    copies: dict[str, int] = Field(
+        default_factory=dict,
+        description="of each data set: how many times its people appear, from the second on in other colours; 1 to 6",
+    )
+    teacher: TeacherRecipe | None = Field(default=None, description="a model whose embeddings the method learns from")
 
     @model_validator(mode="after")
     def _ordered(self) -> DataRecipe:
         low, high = self.occlusion
         if not 0 <= low <= high <= 1:
             raise ValueError(f"occlusion must be two shares in order within [0, 1], got {list(self.occlusion)}")
+        if any(not 1 <= copies <= 6 for copies in self.copies.values()):
+            raise ValueError(f"copies must be 1 to 6, the orders of three colour channels; got {self.copies}")
         return self
 
 
@@ -58,30 +91,80 @@ class AugmentationRecipe(_Strict):
 
     flip: float = Field(default=0.5, ge=0, le=1)
     shift: float = Field(default=0.05, ge=0, le=0.5, description="largest move, as a share of height and width")
+    pad: int = Field(default=0, ge=0, description="pixels of black padding for a random crop of the old size")
     colour: float = Field(default=0.2, ge=0, lt=1, description="largest change of brightness and of each channel")
     blur: float = Field(default=0.2, ge=0, le=1, description="how often an image loses resolution")
-    cover: float = Field(default=0.6, ge=0, le=1, description="how often a piece of another image hides part of it")
     backdrop: float = Field(default=0.3, ge=0, le=1, description="how often all but the person is replaced")
     recolour: float = Field(
         default=0.3, ge=0, le=1, description="how often an identity of a batch gets other colours, all its views alike"
     )
 
 
+class SimulatorRecipe(_Strict):
+    """One occlusion simulator of `trainer.occlusion`, how often it acts, and its own options."""
+
+    simulator: str
+    probability: float = Field(default=1.0, ge=0, le=1)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class OcclusionRecipe(_Strict):
+    """Occluders drawn into the training images, and the further versions of them that a method asks for."""
+
+    training: tuple[SimulatorRecipe, ...] = Field(default=(), description="act on the image itself, one after another")
+    views: dict[str, tuple[SimulatorRecipe, ...]] = Field(
+        default_factory=dict, description="versions of the augmented image, by the names the method expects"
+    )
+    library: str | None = Field(default=None, description="a folder of occluder crops; left out: generated occluders")
+
+
 class ScheduleRecipe(_Strict):
     """Batches, optimiser and length."""
 
-    steps: int = Field(default=1000, ge=1)
-    people: int = Field(default=16, ge=2, description="identities in a batch (P)")
-    views: int = Field(default=4, ge=2, description="images of each identity in a batch (K)")
+    steps: int | None = Field(default=None, ge=1, description="optimiser steps; this or epochs")
+    epochs: float | None = Field(default=None, gt=0, description="passes over as many images as there are")
+    sampling: Literal["identities", "uniform"] = Field(
+        default="identities", description="P x K, or P x K images drawn without regard to identity"
+    )
+    people: int = Field(default=16, ge=1, description="identities in a batch (P)")
+    views: int = Field(default=4, ge=1, description="images of each identity in a batch (K)")
+    accumulate: int = Field(default=1, ge=1, description="batches whose gradients make one step")
     small: float = Field(
         default=0.0, ge=0, le=1, description="share of the steps, the first ones, at two thirds of height and width"
     )
+    optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd")
+    nesterov: bool = Field(default=False, description="of sgd")
     learning_rate: float = Field(default=2e-3, gt=0)
     backbone_rate: float = Field(default=0.3, ge=0, description="factor on the learning rate of the backbone")
+    bias_rate: float = Field(default=1.0, gt=0, description="factor on the learning rate of biases")
     weight_decay: float = Field(default=1e-2, ge=0)
+    decay_all: bool = Field(default=False, description="weight decay on biases and norms too")
     warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the steps")
-    precision: Literal["32", "bf16"] = "32"
-    validate_every: int = Field(default=200, ge=1)
+    warmup_from: float = Field(default=0.0, ge=0, le=1, description="factor at the first step")
+    decay: Literal["cosine", "multistep"] = "cosine"
+    final: float = Field(default=0.0, ge=0, le=1, description="factor that cosine decay ends at")
+    milestones: tuple[float, ...] = Field(default=(), description="of multistep: shares of the steps")
+    gamma: float = Field(default=0.1, gt=0, le=1, description="of multistep: factor at each milestone")
+    clip: float = Field(default=5.0, ge=0, description="largest norm of the gradient; 0 for any")
+    precision: Literal["32", "bf16", "16"] = "32"
+    validate_every: int = Field(default=200, ge=1, description="steps")
+    workers: int = Field(default=0, ge=0, description="processes that load and augment")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> ScheduleRecipe:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs, the other null")
+        if self.sampling == "identities" and (self.people < 2 or self.views < 2):
+            raise ValueError("P x K sampling needs people and views of at least 2")
+        return self
+
+    def length(self, images: int) -> int:
+        """Steps of the whole training over so many images."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return max(1, round(self.epochs * images / (self.people * self.views * self.accumulate)))
 
 
 class Recipe(_Strict):
@@ -95,12 +178,21 @@ class Recipe(_Strict):
     preprocessing: Preprocessing = Preprocessing(height=192, width=96, interpolation="area")
     data: DataRecipe = DataRecipe()
     augmentation: AugmentationRecipe = AugmentationRecipe()
-    schedule: ScheduleRecipe = ScheduleRecipe()
+    occlusion: OcclusionRecipe = OcclusionRecipe()
+    schedule: ScheduleRecipe = ScheduleRecipe(steps=1000)
 
     def smoke(self) -> Recipe:
         """The same run in about a minute: a few dozen people, a handful of steps. It proves the path only."""
         small = self.data.model_copy(update={"identities": 24, "views": 4, "validation_identities": 8})
-        short = {"steps": 6, "people": 4, "views": 4, "validate_every": 6}
+        short = {
+            "steps": 6,
+            "epochs": None,
+            "people": 4,
+            "views": 4,
+            "validate_every": 6,
+            "accumulate": 1,
+            "workers": 0,
+        }
         return self.model_copy(update={"data": small, "schedule": self.schedule.model_copy(update=short)})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,14 +12,16 @@ from benchmarks import people as people_benchmark
 from glimpse.people import PARTS, PeopleGenerator
 from glimpse.preprocessing import Preprocessing
 from trainer.data import find_listing
-from trainer.data.augmentation import augment, cover, replace_backdrop
+from trainer.data.annotated import Annotated
+from trainer.data.augmentation import augment, replace_backdrop
 from trainer.data.generated import list_validation
 from trainer.data.listing import DatasetError, Listing
-from trainer.data.rendered import RenderedPeople, render
+from trainer.data.rendered import render
 from trainer.data.sampler import IdentitySampler
-from trainer.recipe import AugmentationRecipe, DataRecipe
+from trainer.data.training import Source, TrainingSet
+from trainer.recipe import AugmentationRecipe, DataRecipe, OcclusionRecipe
 
-STILL = AugmentationRecipe(flip=0, shift=0, colour=0, blur=0, cover=0, backdrop=0, recolour=0)
+STILL = AugmentationRecipe(flip=0, shift=0, colour=0, blur=0, backdrop=0, recolour=0)
 SMALL = DataRecipe(identities=3, views=3, validation_identities=3, cameras=3, occluded=0.5)
 SIZE = Preprocessing(height=96, width=48, interpolation="area")
 
@@ -31,8 +32,13 @@ def occluded() -> Listing:
 
 
 @pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> RenderedPeople:
-    return render(SMALL, SIZE, STILL, seed=0, cache=tmp_path_factory.mktemp("cache"), workers=1)
+def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    return render(SMALL, SIZE, cache=tmp_path_factory.mktemp("cache"), workers=1)[0]
+
+
+@pytest.fixture
+def people(source: Source) -> TrainingSet:
+    return TrainingSet([source], STILL, OcclusionRecipe())
 
 
 def test_a_marked_pixel_stays_marked() -> None:
@@ -42,7 +48,8 @@ def test_a_marked_pixel_stays_marked() -> None:
         regions = np.zeros((64, 32), np.uint8)
         image[24:36, 12:20] = 255
         regions[24:36, 12:20] = 3
-        moved, marks, _ = augment(image, regions, image, recipe, np.random.default_rng(seed))
+        sample = augment(Annotated(image, {"regions": regions}), image, recipe, np.random.default_rng(seed))
+        moved, marks = sample.image, sample.maps["regions"]
         bright = moved[..., 0] > 127
         assert (marks == 3).sum() > 0
         # They may disagree by a pixel along the border: one is interpolated, the other is not.
@@ -57,36 +64,49 @@ def test_growth_is_the_change_of_area() -> None:
     regions[80:120, 40:60] = 1
     image = np.repeat(regions[..., None], 3, axis=2)
     for seed in range(5):
-        _, marks, growth = augment(image, regions, image, recipe, np.random.default_rng(seed))
-        assert (marks == 1).sum() == pytest.approx(growth * 800, rel=0.08)
+        sample = augment(Annotated(image, {"regions": regions}), image, recipe, np.random.default_rng(seed))
+        assert (sample.maps["regions"] == 1).sum() == pytest.approx(sample.growth * 800, rel=0.08)
 
 
-def test_covered_pixels_are_no_longer_visible() -> None:
-    regions = np.full((40, 20), 2, np.uint8)
-    image, other = np.full((40, 20, 3), 10, np.uint8), np.full((40, 20, 3), 200, np.uint8)
-    for seed in range(20):
-        covered, marks = cover(image, regions, other, np.random.default_rng(seed))
-        hidden = (marks == 0).mean()
-        assert 0.02 < hidden < 0.65
-        assert (covered[marks == 2] == 10).all()
-    assert (regions == 2).all()  # the original is untouched
-
-
-def test_rendered_views_carry_the_generators_visibilities(people: RenderedPeople) -> None:
-    assert people.images.shape == (9, 96, 48, 3)
+def test_rendered_views_carry_the_generators_visibilities(people: TrainingSet) -> None:
+    assert people.size == (96, 48)
     assert people.identities.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-    seen = np.stack([people[row, 0].visibility for row in range(len(people))])
+    seen = np.stack([people[row, 0].base.visibility for row in range(len(people))])
     assert seen.shape == (9, len(PARTS))
     assert seen[:, 0].min() < 0.8  # some are occluded
     assert seen[:, 0].max() > 0.95
+    assert all(people[row, 0].base.certain.all() for row in range(len(people)))
 
 
-def test_the_same_draw_gives_the_same_sample_and_another_draw_another(people: RenderedPeople) -> None:
-    moving = RenderedPeople(
-        people.images, people.regions, people.extent, people.identities, AugmentationRecipe(), seed=1
-    )
-    np.testing.assert_array_equal(moving[2, 5].image, moving[2, 5].image)
-    assert (moving[2, 5].image != moving[2, 6].image).any()
+def test_key_points_of_rendered_views_lie_on_the_part_they_belong_to(people: TrainingSet) -> None:
+    hits = []
+    for row in range(len(people)):
+        base = people[row, 0].base
+        for joint, region in ((0, 1), (13, 4), (14, 4)):  # nose, knees
+            x, y, confidence = base.points[joint]
+            if confidence > 0:
+                hits.append(base.regions[round(float(y)), round(float(x))] == region)
+    assert len(hits) > 5
+    assert np.mean(hits) > 0.9
+
+
+def test_the_same_draw_gives_the_same_sample_and_another_draw_another(source: Source) -> None:
+    moving = TrainingSet([source], AugmentationRecipe(), OcclusionRecipe(), seed=1)
+    np.testing.assert_array_equal(moving[2, 5].base.image, moving[2, 5].base.image)
+    assert (moving[2, 5].base.image != moving[2, 6].base.image).any()
+
+
+def test_simulators_act_on_the_image_and_make_the_views_a_recipe_asks_for(source: Source) -> None:
+    strip = {"simulator": "strip", "options": {"ratio": [0.5, 0.5]}}
+    occlusion = OcclusionRecipe.model_validate({"training": [strip | {"probability": 0.5}], "views": {"twin": [strip]}})
+    data = TrainingSet([source], STILL, occlusion, seed=3)
+    samples = [data[row, draw] for draw, row in enumerate(range(len(data)))]
+    assert all(sample.views["twin"].covered.mean() == pytest.approx(0.5, abs=0.02) for sample in samples)
+    covered = [sample.base.covered.mean() for sample in samples]
+    assert {round(float(share), 1) for share in covered} == {0.0, 0.5}
+    for sample in samples:
+        assert sample.views["twin"].visibility[0] <= data[sample.row, 0].base.visibility[0] + 0.5
+        assert (sample.views["twin"].regions[sample.views["twin"].covered] == 0).all()
 
 
 def test_another_backdrop_keeps_the_person() -> None:
@@ -94,22 +114,20 @@ def test_another_backdrop_keeps_the_person() -> None:
     regions = np.zeros((60, 30), np.uint8)
     regions[20:40, 10:20] = 1
     for seed in range(4):
-        changed = replace_backdrop(image, regions, other, np.random.default_rng(seed))
+        changed = replace_backdrop(Annotated(image, {"regions": regions}), other, np.random.default_rng(seed)).image
         assert (changed[23:37, 13:17] == 200).all()
         assert np.isin(changed[regions == 0][:30], (50, 205)).all()
 
 
-def test_views_of_one_identity_in_a_batch_are_recoloured_alike_and_are_no_training_identity(
-    people: RenderedPeople,
-) -> None:
+def test_views_of_one_identity_in_a_batch_are_recoloured_alike_and_are_no_training_identity(source: Source) -> None:
     always = STILL.model_copy(update={"recolour": 1.0})
-    recoloured = replace(people, augmentation=always, views=3)
+    recoloured = TrainingSet([source], always, OcclusionRecipe(), group=3)
     for first in (0, 3, 6):
-        plain = [people.images[row].reshape(-1, 3) for row in range(3)]
+        plain = [source.images[row].reshape(-1, 3) for row in range(3)]
         samples = [recoloured[row, first + row] for row in range(3)]
         orders = {
             tuple(
-                int(np.argmin(np.abs(source - sample.image.reshape(-1, 3)[:, [channel]]).sum(0)))
+                int(np.argmin(np.abs(source - sample.base.image.reshape(-1, 3)[:, [channel]]).sum(0)))
                 for channel in range(3)
             )
             for source, sample in zip([pixels.astype(int) for pixels in plain], samples, strict=True)
@@ -117,23 +135,24 @@ def test_views_of_one_identity_in_a_batch_are_recoloured_alike_and_are_no_traini
         assert len(orders) == 1
         assert orders != {(0, 1, 2)}
         assert not any(sample.known for sample in samples)
-    assert people[0, 0].known
 
 
-def test_first_draws_come_small_and_later_ones_whole(people: RenderedPeople) -> None:
-    progressive = replace(people, small_draws=2)
-    assert progressive[0, 1].image.shape == (64, 32, 3)
-    assert progressive[0, 1].regions.shape == (64, 32)
-    assert progressive[0, 2].image.shape == (96, 48, 3)
+def test_first_draws_come_small_and_later_ones_whole(source: Source) -> None:
+    progressive = TrainingSet([source], STILL, OcclusionRecipe(), small_draws=2)
+    assert progressive[0, 1].base.image.shape == (64, 32, 3)
+    assert progressive[0, 1].base.regions.shape == (64, 32)
+    assert progressive[0, 2].base.image.shape == (96, 48, 3)
+    np.testing.assert_allclose(progressive[0, 1].base.visibility, progressive[0, 2].base.visibility, atol=0.12)
 
 
-def test_a_second_call_reads_the_cache(people: RenderedPeople, tmp_path: Path) -> None:
-    first = render(SMALL, SIZE, STILL, seed=0, cache=tmp_path, workers=1)
+def test_a_second_call_reads_the_cache(source: Source, tmp_path: Path) -> None:
+    first, key = render(SMALL, SIZE, cache=tmp_path, workers=1)
     calls: list[int] = []
-    again = render(SMALL, SIZE, STILL, seed=0, cache=tmp_path, progress=lambda done, _: calls.append(done))
+    again, same = render(SMALL, SIZE, cache=tmp_path, progress=lambda done, _: calls.append(done))
     assert calls == []
+    assert key == same
     np.testing.assert_array_equal(first.images, again.images)
-    np.testing.assert_array_equal(first.images, people.images)
+    np.testing.assert_array_equal(first.images, source.images)
 
 
 def test_batches_hold_p_people_with_k_views_each() -> None:

@@ -9,10 +9,12 @@ import torch
 
 from glimpse.parts import PartFeatures
 from glimpse.people import PARTS
+from tests.trainer.batches import random_batch
 from trainer.backbones import create_backbone, efficientnet_lite0_weights, load_matching
 from trainer.data.batch import Batch
+from trainer.data.training import Population
 from trainer.heads import attend
-from trainer.methods import METHODS, find_method
+from trainer.methods import find_method
 from trainer.recipe import Recipe, parse_recipe
 
 HEIGHT, WIDTH = 64, 32
@@ -35,13 +37,15 @@ def random_images(count: int, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(random.integers(0, 256, (count, HEIGHT, WIDTH, 3), dtype=np.uint8))
 
 
-@pytest.mark.parametrize("method", METHODS)
+PEOPLE = Population(5, 2)
+
+
 @pytest.mark.parametrize(
     ("backbone", "strides"),
     [("mobilenetv3_small_050", [8, 16]), ("resnet10t", [16, 32]), ("efficientnet_lite0", [32])],
 )
-def test_features_are_valid_whatever_the_backbone(method: str, backbone: str, strides: list[int]) -> None:
-    network = find_method(method).load().from_recipe(recipe_for(backbone, strides), identities=5).eval()
+def test_features_are_valid_whatever_the_backbone(backbone: str, strides: list[int]) -> None:
+    network = find_method("glimpse").load().from_recipe(recipe_for(backbone, strides), PEOPLE).eval()
     with torch.inference_mode():
         vectors, visibility = network(random_images(3))
     features = PartFeatures(vectors.numpy(), visibility.numpy(), network.schema)
@@ -49,9 +53,8 @@ def test_features_are_valid_whatever_the_backbone(method: str, backbone: str, st
 
 
 def test_a_global_part_that_is_always_visible_is_exactly_that() -> None:
-    network = find_method("glimpse").load()
     recipe = recipe_for("mobilenetv3_small_050", [16], global_always_visible=True)
-    built = network.from_recipe(recipe, identities=2).eval()
+    built = find_method("glimpse").load().from_recipe(recipe, PEOPLE).eval()
     with torch.inference_mode():
         vectors, visibility = built(random_images(2))
     assert (visibility[:, 0] == 1).all()
@@ -59,7 +62,7 @@ def test_a_global_part_that_is_always_visible_is_exactly_that() -> None:
 
 
 def test_an_embedding_does_not_depend_on_its_batch_mates() -> None:
-    network = find_method("glimpse").load().from_recipe(recipe_for("mobilenetv3_small_050", [8, 16]), 2).eval()
+    network = find_method("glimpse").load().from_recipe(recipe_for("mobilenetv3_small_050", [8, 16]), PEOPLE).eval()
     images = random_images(6)
     with torch.inference_mode():
         together = network(images)
@@ -76,15 +79,8 @@ def test_every_trained_weight_gets_a_gradient_and_frozen_stages_get_none() -> No
             )
         }
     )
-    network = find_method("glimpse").load().from_recipe(recipe, identities=4).train()
-    batch = Batch(
-        random_images(8),
-        torch.arange(8) // 2,
-        torch.randint(0, len(PARTS), (8, HEIGHT, WIDTH), dtype=torch.uint8),
-        torch.rand(8, len(PARTS)),
-        torch.tensor([True] * 4 + [False] * 4),
-    )
-    terms = network.losses(batch)
+    network = find_method("glimpse").load().from_recipe(recipe, PEOPLE).train()
+    terms = network.losses(random_batch(8, HEIGHT, WIDTH, known=[True] * 4 + [False] * 4))
     assert set(terms) == {"identity", "global", "triplet", "map", "visibility"}
     sum(terms.values()).backward()
     frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
@@ -96,6 +92,54 @@ def test_every_trained_weight_gets_a_gradient_and_frozen_stages_get_none() -> No
     ]
     assert without == []
     assert not network.backbone.network.bn1.training  # statistics of frozen stages stay too
+
+
+def teach(network: torch.nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return {name: term.detach() for name, term in network.losses(batch).items()}
+
+
+def test_a_teacher_is_heard_for_images_it_saw_and_for_no_recoloured_ones() -> None:
+    recipe = recipe_for("mobilenetv3_small_050", [16], teacher_weight=1.0, relation_weight=1.0)
+    network = find_method("glimpse").load().from_recipe(recipe, PEOPLE).eval()
+    batch = random_batch(8, HEIGHT, WIDTH)
+    assert "teacher" not in teach(network, batch)
+    with torch.inference_mode():
+        vectors, _ = network(batch.images)
+    batch.teacher = vectors[:, :12].clone()
+    perfect = teach(network, batch)
+    assert float(perfect["teacher"]) == pytest.approx(0, abs=1e-5)
+    batch.teacher[0] = -batch.teacher[0]
+    assert float(teach(network, batch)["teacher"]) == pytest.approx(2 / 8, abs=1e-4)
+    batch.known[0] = False
+    assert float(teach(network, batch)["teacher"]) == pytest.approx(0, abs=1e-5)
+    batch.teacher[:] = torch.nan
+    silent = teach(network, batch)
+    assert float(silent["teacher"]) == 0
+    assert float(silent["relation"]) == 0
+
+
+def test_occluded_twins_agree_on_what_both_show() -> None:
+    recipe = recipe_for("mobilenetv3_small_050", [16], twin_weight=1.0)
+    network = find_method("glimpse").load().from_recipe(recipe, PEOPLE).eval()
+    assert network.views == ("twin",)
+    batch = random_batch(8, HEIGHT, WIDTH, views=["twin"])
+    assert float(teach(network, batch)["twin"]) > 1e-3
+    batch.views["twin"] = batch.base
+    assert float(teach(network, batch)["twin"]) == pytest.approx(0, abs=1e-5)
+
+
+def test_an_embedding_to_start_from_needs_a_backbone_that_brings_one() -> None:
+    with pytest.raises(ValueError, match="brings none"):
+        find_method("glimpse").load().from_recipe(recipe_for("resnet10t", [16], global_pool="embed"), PEOPLE)
+
+
+def test_attention_sums_to_one_in_every_cell() -> None:
+    network = find_method("glimpse").load().from_recipe(recipe_for("resnet10t", [16]), PEOPLE).eval()
+    with torch.inference_mode():
+        attention = network.attention(random_images(2))
+    assert attention.shape == (2, len(PARTS), HEIGHT // 16, WIDTH // 16)
+    torch.testing.assert_close(attention.sum(1), torch.ones(2, 4, 2))
 
 
 def test_attended_mean_is_weighted_by_the_attention() -> None:

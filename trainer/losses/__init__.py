@@ -5,6 +5,7 @@ Shapes: N images, P parts, C identities, K body regions, D the summed width of t
 
 from trainer.losses.centre import centre_loss, moved_centres
 from trainer.losses.distance import pairwise_distance, pairwise_similarity
+from trainer.losses.distillation import embedding_distillation, relation_distillation
 from trainer.losses.identity import identity_loss
 from trainer.losses.masks import mask_cross_entropy, mask_mse, recovery_loss, region_shares
 from trainer.losses.memory import memory_nce
@@ -16,6 +17,7 @@ __all__ = [
     "batch_hard_triplet",
     "cell_labels",
     "centre_loss",
+    "embedding_distillation",
     "euclidean",
     "identity_loss",
     "mask_cross_entropy",
@@ -28,6 +30,7 @@ __all__ = [
     "pixel_loss",
     "recovery_loss",
     "region_shares",
+    "relation_distillation",
     "soft_batch_hard_triplet",
     "visibility_loss",
 ]

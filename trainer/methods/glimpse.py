@@ -6,13 +6,14 @@ no parsing at test time: the generated part maps and true visibilities supervise
 
 Training minimises the very distance that ranks: identities have proxies with the same parts, and both the
 classification score and the triplet's distance are weighted by the true visibilities, so that a hidden part is
-neither blamed nor learnt from. (Attention and pooling in the manner of BPBReID, Somers et al., WACV 2023; proxies
-in the manner of NormFace, Wang et al., 2017.)
+neither blamed nor learnt from. A teacher, where there is one, saw the whole person: the student learns to say of a
+covered copy what the teacher says of the image. (Attention and pooling in the manner of BPBReID, Somers et al., WACV
+2023; proxies in the manner of NormFace, Wang et al., 2017.)
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,19 +22,22 @@ from torch.nn import functional as F
 
 from glimpse.parts import Part, PartSchema
 from glimpse.people import PARTS
-from trainer.backbones import Backbone, create_backbone
+from trainer.backbones import Backbone, backbone_of
 from trainer.heads import Fusion, Neck, PartAttention, attend
 from trainer.losses import (
+    embedding_distillation,
     identity_loss,
     pairwise_distance,
     pairwise_similarity,
     part_map_loss,
+    relation_distillation,
     soft_batch_hard_triplet,
     visibility_loss,
 )
 
 if TYPE_CHECKING:
-    from trainer.data.batch import Batch
+    from trainer.data.batch import Batch, View
+    from trainer.data.training import Population
     from trainer.recipe import Recipe
 
 
@@ -51,6 +55,10 @@ class GlimpseOptions(BaseModel):
     global_always_visible: bool = Field(
         default=False, description="whether `global` counts in full however little is seen"
     )
+    global_pool: Literal["attention", "embed"] = Field(
+        default="attention",
+        description="`global` from the map where the person is, or the embedding that a re-ID backbone brings along",
+    )
     scale: float = Field(default=16.0, gt=0, description="of the cosine scores in the classification losses")
     smoothing: float = Field(default=0.1, ge=0, lt=1)
     sharpness: float = Field(default=10.0, gt=0, description="of the triplet's soft margin")
@@ -59,6 +67,15 @@ class GlimpseOptions(BaseModel):
     triplet_weight: float = Field(default=1.0, ge=0)
     map_weight: float = Field(default=1.0, ge=0)
     visibility_weight: float = Field(default=1.0, ge=0)
+    teacher_weight: float = Field(
+        default=0.0, ge=0, description="of agreement of `global` with the teacher's embedding"
+    )
+    relation_weight: float = Field(
+        default=0.0, ge=0, description="of agreement of the weighted similarities with the teacher's"
+    )
+    twin_weight: float = Field(
+        default=0.0, ge=0, description="of agreement between an image and its further occluded view `twin`"
+    )
 
 
 class Glimpse(nn.Module):  # type: ignore[misc]
@@ -74,11 +91,18 @@ class Glimpse(nn.Module):  # type: ignore[misc]
         regions = len(names)
         whole = Part(person, options.global_dim, always_visible=options.global_always_visible)
         self.schema = PartSchema((whole, *(Part(name, options.part_dim) for name in names)))
-        self.register_buffer("mean", 255 * torch.tensor(backbone.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(backbone.std).view(1, 3, 1, 1), persistent=False)
+        self.views = ("twin",) if options.twin_weight else ()
+        embeds = options.global_pool == "embed"
+        if embeds and getattr(backbone.network, "dim", None) != options.global_dim:
+            raise ValueError(
+                f"global_pool 'embed' needs a backbone that brings an embedding of global_dim {options.global_dim}; "
+                f"this one brings {getattr(backbone.network, 'dim', 'none')}"
+            )
         self.fusion = Fusion(backbone.channels, options.width)
-        self.attention = PartAttention(options.width, regions)
-        self.necks = nn.ModuleList(Neck(options.width, dim) for dim in self.schema.dims)
+        self.part_attention = PartAttention(options.width, regions)
+        self.necks = nn.ModuleList(
+            nn.Identity() if embeds and p == 0 else Neck(options.width, dim) for p, dim in enumerate(self.schema.dims)
+        )
         evidence = (2 + _ROWS) * regions
         self.visibility = nn.Sequential(
             nn.BatchNorm1d(evidence), nn.Linear(evidence, 64), nn.ReLU(), nn.Linear(64, len(self.schema))
@@ -87,14 +111,10 @@ class Glimpse(nn.Module):  # type: ignore[misc]
         self.proxies = nn.Parameter(0.05 * torch.randn(identities, self.schema.width))
 
     @classmethod
-    def from_recipe(cls, recipe: Recipe, identities: int) -> Glimpse:
-        """Builds the network a recipe describes, for ``identities`` training identities."""
+    def from_recipe(cls, recipe: Recipe, population: Population) -> Glimpse:
+        """Builds the network a recipe describes, for the identities of ``population``."""
         options = GlimpseOptions.model_validate(recipe.options)
-        chosen = recipe.backbone
-        backbone = create_backbone(
-            chosen.name, chosen.strides, pretrained=chosen.pretrained, frozen=chosen.frozen_stages
-        )
-        return cls(backbone, options, identities)
+        return cls(backbone_of(recipe, population.cameras), options, population.identities)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 RGB ``(N, H, W, 3)`` to vectors ``(N, sum D)`` and visibility ``(N, P)``."""
@@ -104,20 +124,23 @@ class Glimpse(nn.Module):  # type: ignore[misc]
             visibility = torch.cat([torch.ones_like(visibility[:, :1]), visibility[:, 1:]], dim=1)
         return vectors, visibility
 
+    def attention(self, images: Tensor) -> Tensor:
+        """``(N, 1 + K, h, w)`` summing to 1 in every cell: background, then the regions."""
+        _, _, logits = self._describe(images)
+        return logits.softmax(1)
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The weighted terms of the loss."""
         options, dims = self.options, self.schema.dims
         vectors, seen, logits = self._describe(batch.images)
         vectors, seen, logits = vectors.float(), seen.float(), logits.float()
-        weight, known = batch.visibility, batch.known  # [N, P], [N]
-        if options.global_always_visible:
-            weight = torch.cat([torch.ones_like(weight[:, :1]), weight[:, 1:]], dim=1)
+        weight, known = self._weights(batch.base), batch.known  # [N, P], [N]
         proxies = torch.cat([F.normalize(part, dim=1) for part in self.proxies.split(dims, dim=1)], dim=1)
         whole = torch.ones_like(weight[:1]).expand(len(proxies), -1)
         by_parts = pairwise_similarity(vectors, weight, proxies, whole, dims)  # [N, C]
         by_global = vectors[:, : dims[0]] @ proxies[:, : dims[0]].T  # [N, C]
         distance = pairwise_distance(vectors, weight, vectors, weight, dims)  # [N, N]
-        return {
+        terms = {
             "identity": options.parts_weight
             * identity_loss(by_parts[known], batch.identity[known], scale=options.scale, smoothing=options.smoothing),
             "global": options.global_weight
@@ -125,20 +148,48 @@ class Glimpse(nn.Module):  # type: ignore[misc]
             "triplet": options.triplet_weight
             * soft_batch_hard_triplet(distance, batch.identity, sharpness=options.sharpness),
             "map": options.map_weight * part_map_loss(logits, batch.regions),
-            "visibility": options.visibility_weight * visibility_loss(seen, batch.visibility),
+            "visibility": options.visibility_weight * visibility_loss(seen, batch.visibility, batch.certain),
         }
+        if batch.teacher is not None:
+            # A recoloured person is not the one the teacher saw.
+            teacher = batch.teacher.masked_fill(~known[:, None], torch.nan)
+            if options.teacher_weight:
+                terms["teacher"] = options.teacher_weight * embedding_distillation(vectors[:, : dims[0]], teacher)
+            if options.relation_weight:
+                terms["relation"] = options.relation_weight * relation_distillation(1.0 - distance, teacher)
+        if options.twin_weight:
+            terms["twin"] = options.twin_weight * self._twin_loss(vectors, weight, batch.views["twin"])
+        return terms
+
+    def _twin_loss(self, vectors: Tensor, weight: Tensor, twin: View) -> Tensor:
+        """``1 - cos`` of each part between two occluded views, by how much both show of it; each learns from both."""
+        others = self._describe(twin.images)[0].float()
+        dims = list(self.schema.dims)
+        cosines = torch.stack(
+            [(a * b).sum(1) for a, b in zip(vectors.split(dims, 1), others.split(dims, 1), strict=True)], dim=1
+        )  # [N, P]
+        shared = weight * self._weights(twin)
+        return ((1.0 - cosines) * shared).sum() / shared.sum().clamp_min(1e-6)
+
+    def _weights(self, view: View) -> Tensor:
+        """The visibilities the losses weight by: ``(N, P)``."""
+        if self.options.global_always_visible:
+            return torch.cat([torch.ones_like(view.visibility[:, :1]), view.visibility[:, 1:]], dim=1)
+        return view.visibility
 
     def _describe(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Vectors ``(N, sum D)``, visibility logits ``(N, P)``, attention logits ``(N, 1 + K, h, w)``."""
-        pixels = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
-        features = self.fusion(self.backbone(pixels))  # [N, C, h, w]
-        logits = self.attention(features)
+        maps = self.backbone(self.backbone.pixels(images))
+        features = self.fusion(maps)  # [N, C, h, w]
+        logits = self.part_attention(features)
         attention = logits.softmax(1)  # [N, 1 + K, h, w]
         regions = attention[:, 1:]
         person = 1.0 - attention[:, :1]
         pooled = attend(features, torch.cat([person, regions], dim=1))  # [N, 1 + K, C]
-        vectors = torch.cat([neck(pooled[:, p]) for p, neck in enumerate(self.necks)], dim=1)
-        return vectors, self.visibility(_layout(regions)), logits
+        parts = [neck(pooled[:, p]) for p, neck in enumerate(self.necks)]
+        if self.options.global_pool == "embed":
+            parts[0] = F.normalize(self.backbone.network.embed(maps[-1]), dim=1, eps=1e-6)
+        return torch.cat(parts, dim=1), self.visibility(_layout(regions)), logits
 
 
 def _layout(regions: Tensor) -> Tensor:
