@@ -30,6 +30,10 @@ def annotate(
     match: Annotated[
         str, typer.Option(metavar="PATTERN", help="Only images whose id matches, such as 'bounding_box_train/*'.")
     ] = "*",
+    part: Annotated[
+        str | None,
+        typer.Option(metavar="PART", help="Of a data set: train (if left out) or test, its queries and gallery."),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of the adapter, such as threshold=0.5; repeatable."),
@@ -41,7 +45,7 @@ def annotate(
     Writes DIR/regions/ID.png, DIR/keypoints/ID.json (AlphaPose's format) and DIR/annotations.json; ID is an image's
     id without its suffix. Exit code 1 when any image could not be read.
 
-    Example: glimpse datasets annotate ./market1501 --match 'bounding_box_train/*' --model bodypix.onnx --out ./parts
+    Example: glimpse datasets annotate market1501:./market1501 --model bodypix.onnx --out ./parts
     """
     from glimpse.cli.progress import progress
     from trainer.data.listing import DatasetError
@@ -51,7 +55,7 @@ def annotate(
 
     begin = time.monotonic()
     try:
-        images = find_images(data, match)
+        images = find_images(data, match, part)
         with progress("annotate", len(images)) as advance:
             report = run(images, adapter, model, out, options=_options(settings), workers=workers, advance=advance)
     except (DatasetError, AnnotationError) as error:

@@ -262,18 +262,39 @@ def test_fingerprint_changes_with_what_was_annotated(crops, model, tmp_path):
     assert AnnotationStore(out).fingerprint != first
 
 
-def test_data_sets_and_folders_are_found(crops, tmp_path):
-    assert find_images(f"folder:{crops}").ids == find_images(str(crops)).ids
-    for data, match, problem in (
-        ("nothing", "*", "neither a folder nor one of the data sets"),
-        (str(crops), "query/*", "none of the 11 images"),
-        (str(tmp_path / "crops" / "test"), "*", None),
-    ):
-        if problem is None:
-            assert find_images(data, match).ids[0] == "0000.c1.png"
-        else:
-            with pytest.raises(DatasetError, match=problem):
-                find_images(data, match)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match="holds no images"):
-        find_images(str(tmp_path / "empty"))
+def test_data_sets_and_folders_are_found(crops):
+    # Without a split every image is query and gallery; it is annotated once.
+    assert find_images(f"folder:{crops}", part="test").ids == find_images(str(crops)).ids
+    assert find_images(str(crops / "test")).ids[:2] == ("0000.c1.png", "0002.c1.png")
+
+
+def test_parts_of_a_data_set(tmp_path):
+    people = (("bounding_box_train", 2), ("bounding_box_train", 4), ("bounding_box_test", 3), ("query", 3))
+    for folder, person in people:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        for camera in (1, 2):
+            name = f"{person:04d}_c{camera}s1_00000{len(folder)}_00.jpg"
+            cv2.imwrite(str(tmp_path / folder / name), painted()[0])
+
+    def folders(part):
+        ids = find_images(f"market1501:{tmp_path}", part=part).ids
+        return sorted({image_id.partition("/")[0] for image_id in ids})
+
+    assert folders(None) == folders("train") == ["bounding_box_train"]
+    assert folders("test") == ["bounding_box_test", "query"]
+
+
+@pytest.mark.parametrize(
+    ("data", "match", "part", "problem"),
+    [
+        ("nothing", "*", None, "neither a folder nor one of the data sets"),
+        ("{crops}", "query/*", None, "none of the 11 images"),
+        ("{crops}", "*", "train", "a folder has no part 'train'"),
+        ("{crops}", "*", "all", "unknown part 'all'; choose from"),
+        ("{crops}/empty", "*", None, "holds no images"),
+    ],
+)
+def test_data_that_is_not_there_is_an_error(crops, data, match, part, problem):
+    (crops / "empty").mkdir()
+    with pytest.raises(DatasetError, match=problem):
+        find_images(data.format(crops=crops), match, part)

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import helper
 
 from tests.trainer.pose.networks import REGION_COLOURS, painted, toy_bodypix, toy_pixels
 from trainer.pose import AnnotationError
 from trainer.pose.framing import Frame, interpolate
 from trainer.pose.keypoints import COCO17
 from trainer.pose.models import ADAPTERS, open_annotator
+from trainer.pose.models.constants import with_constant_weights
 from trainer.pose.regions import LIP20
 
 NOSE = COCO17.index("nose")
@@ -83,7 +88,7 @@ def test_bodypix_of_a_mirrored_crop_is_mirrored(bodypix):
 
 @given(st.integers(6, 57), st.integers(6, 121))
 def test_bodypix_finds_a_joint_where_it_is(bodypix, x, y):
-    annotator = open_annotator("bodypix", bodypix)
+    annotator = open_annotator("bodypix", bodypix, {"sizes": (224, 288)})
     (annotation,) = annotator.annotate([spot(x, y)])
     found = annotation.people[0].points[NOSE]
     assert abs(found[0] - x) <= 6  # the toy says nothing finer than the spot
@@ -246,3 +251,39 @@ def test_a_model_that_fails_midway_says_so(tmp_path):
     annotator._graph._input = "other"
     with pytest.raises(AnnotationError, match=r"any\.onnx does not run"):
         annotator.annotate([np.zeros((64, 32, 3), np.uint8)])
+
+
+def with_weights_as_inputs(path: Path) -> bytes:
+    """The model as converters wrote it before ONNX IR 4."""
+    model = onnx.load(path)
+    for weights in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(weights.name, weights.data_type, weights.dims))
+    model.ir_version = 3
+    return model.SerializeToString()
+
+
+def test_weights_among_the_inputs_become_constants(bodypix, tmp_path):
+    mended = onnx.load_from_string(with_constant_weights(with_weights_as_inputs(bodypix)))
+    original = onnx.load(bodypix)
+    assert [value.name for value in mended.graph.input] == ["input"]
+    assert mended.ir_version == 4
+    assert mended.graph.node == original.graph.node
+    assert mended.graph.initializer == original.graph.initializer
+    assert mended.graph.output == original.graph.output
+    # And a model without such inputs stays as it is.
+    assert onnx.load_from_string(with_constant_weights(bodypix.read_bytes())) == original
+
+
+def test_old_and_new_model_files_say_the_same(bodypix, tmp_path):
+    old = tmp_path / "old.onnx"
+    old.write_bytes(with_weights_as_inputs(bodypix))
+    image, _ = painted()
+    answers = [open_annotator("bodypix", path).annotate([image])[0] for path in (bodypix, old)]
+    assert np.array_equal(answers[0].regions, answers[1].regions)
+    np.testing.assert_allclose(answers[0].people[0].points, answers[1].people[0].points, atol=1e-3)
+
+
+@pytest.mark.parametrize("damage", [slice(0, 40), slice(0, -1), slice(1, None)])
+def test_what_is_no_protobuf_is_refused(bodypix, damage):
+    with pytest.raises(ValueError, match="no protobuf message"):
+        with_constant_weights(bodypix.read_bytes()[damage])

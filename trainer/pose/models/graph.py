@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.pose.errors import AnnotationError
+from trainer.pose.models.constants import with_constant_weights
 
 Float32 = NDArray[np.float32]
 
@@ -38,12 +39,13 @@ class Graph:
         options.enable_mem_pattern = False
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            if self._session.get_overridable_initializers():
+                model = with_constant_weights(path.read_bytes())
+                self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises a dozen unrelated classes
             raise AnnotationError(f"{path} cannot be loaded as an ONNX model: {_first_line(error)}") from error
         self.path = path
-        # Old converters list weights among the inputs as well; those have values and need none.
-        weights = {value.name for value in self._session.get_overridable_initializers()}
-        inputs = [value for value in self._session.get_inputs() if value.name not in weights]
+        inputs = self._session.get_inputs()
         if len(inputs) != 1:
             raise AnnotationError(f"{path} has {len(inputs)} inputs ({[i.name for i in inputs]}); one was expected")
         self._input: str = inputs[0].name
@@ -52,7 +54,6 @@ class Graph:
         self.outputs: Mapping[str, tuple[int | None, ...]] = {
             value.name: _shape(value.shape) for value in self._session.get_outputs()
         }
-        self.output_names = tuple(self.outputs)
 
     def run(self, images: Float32, names: Sequence[str]) -> list[Float32]:
         """The named outputs of a batch.
