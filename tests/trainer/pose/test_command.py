@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import importlib
+import inspect
+import re
+from pathlib import Path
+
 import cv2
 import pytest
 import typer
@@ -9,6 +14,8 @@ from glimpse.cli.annotate import annotate
 from glimpse.cli.boundary import Commands
 from tests.trainer.pose.networks import painted, toy_bodypix
 from trainer.pose import AnnotationStore
+from trainer.pose.models import ADAPTERS
+from trainer.pose.models.bodypix import BodyPix
 
 
 @pytest.fixture
@@ -77,3 +84,26 @@ def test_wrong_arguments_are_one_sentence(run, arguments, problem):
 def test_missing_data_and_models_are_one_sentence(run, tmp_path):
     assert "neither a folder nor one of the data sets" in run(data="nowhere").output
     assert "no model" in run(model=tmp_path / "none.onnx").output
+
+
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "pose.md"
+
+
+def test_documented_options_and_settings_exist():
+    text = DOCS.read_text()
+    commands = re.findall(r"^glimpse datasets annotate .*$", text, re.MULTILINE)
+    assert len(commands) == 3
+    parameters = inspect.signature(annotate).parameters
+    known = {"--set"} | {f"--{name}" for name in parameters}
+    for option in re.findall(r"--[a-z]+", " ".join(commands)):
+        assert option in known, option
+    for adapter, settings in re.findall(r"^\| `(\w+)` \|.*\| ([^|]*=[^|]*) \|$", text, re.MULTILINE):
+        module, _, name = ADAPTERS[adapter].target.partition(":")
+        fields = getattr(importlib.import_module(module), name).Settings.model_fields
+        assert set(re.findall(r"`(\w+)=", settings)) == set(fields), adapter
+
+
+def test_documented_defaults_of_bodypix_are_its_own():
+    (row,) = re.findall(r"^\| `bodypix` \|.*$", DOCS.read_text(), re.MULTILINE)
+    documented = dict(setting.split("=") for setting in re.findall(r"`(\w+=[^`]*)`", row))
+    assert BodyPix.Settings.model_validate(documented) == BodyPix.Settings()
