@@ -1,8 +1,8 @@
 """Con-ReID (Liu et al., 2026): people on construction sites, cleaned of copies and black images.
 
 The set as published holds 546 exact copies and 136 black images, found here by content every time it is listed. Its
-folder ``gallery``, which the readme does not name, holds copies only. The camera numbers in its file names are not
-real cameras.
+folder ``gallery``, which the readme does not name, holds copies only. Crops stand in black frames, which are cut
+away. The camera numbers in its file names are not real cameras.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from glimpse.images import Image
 from trainer.data.bounding_boxes import GALLERY, QUERY, TRAIN, BoxFolders, pictures
 from trainer.data.card import DUMMY_CAMERAS, Card, Count
 from trainer.data.contents import copies, read
@@ -76,5 +78,23 @@ def _cleaned(root: Path) -> tuple[Mapping[str, ImageSet], tuple[str, ...]]:
     for folder in ORDER[:3]:
         mine = [path for path in kept if path.parent.name == folder]
         labels = [BOXES.labels(path) for path in mine]
-        parts[folder] = files(mine, root, [person for person, _ in labels], [camera for _, camera in labels])
-    return parts, (fact,)
+        images = files(mine, root, [person for person, _ in labels], [camera for _, camera in labels])
+        parts[folder] = replace(images, load=partial(_framed, images))
+    return parts, (fact, "the black frame around each crop is cut away")
+
+
+def _framed(images: ImageSet, i: int) -> Image:
+    return without_frame(images.load(i))
+
+
+def without_frame(image: Image, dark: int = 12) -> Image:
+    """The image without the black rows and columns at its borders (JPEG leaves them a little grey).
+
+    The published crops stand in the middle of a black 64 x 128 picture. An image that is black throughout, or all but
+    a few pixels, stays as it is.
+    """
+    bright = image.max(2) > dark  # [H, W]
+    rows, columns = np.flatnonzero(bright.mean(1) > 0.1), np.flatnonzero(bright.mean(0) > 0.1)
+    if len(rows) < 16 or len(columns) < 8:
+        return image
+    return np.ascontiguousarray(image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
