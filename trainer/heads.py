@@ -69,3 +69,22 @@ class Neck(nn.Module):  # type: ignore[misc]
     def forward(self, pooled: Tensor) -> Tensor:
         """``(N, C)`` to ``(N, D)`` of unit norm."""
         return F.normalize(self.norm(self.project(pooled)), dim=1, eps=1e-6)
+
+
+class BNNeck(nn.BatchNorm1d):  # type: ignore[misc]
+    """The BNNeck as published (Luo et al., CVPRW 2019): batch norm whose bias stays 0.
+
+    The triplet loss takes what goes in, the classifier and the search what comes out; nothing is normalised here.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
+        self.bias.requires_grad_(False)
+
+
+class Classifier(nn.Linear):  # type: ignore[misc]
+    """Scores of the training identities, ``(N, D)`` to ``(N, C)``; weights start at N(0, 0.001), without a bias."""
+
+    def __init__(self, dim: int, identities: int) -> None:
+        super().__init__(dim, identities, bias=False)
+        nn.init.normal_(self.weight, std=0.001)
