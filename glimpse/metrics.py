@@ -18,7 +18,8 @@ every number.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,42 @@ class RetrievalMetrics:
         }
 
 
+class Relevance:
+    """Which gallery items count for a query, and which of them show its person: the evaluation rule of the field."""
+
+    def __init__(
+        self,
+        query_ids: ArrayLike,
+        gallery_ids: ArrayLike,
+        query_cameras: ArrayLike | None = None,
+        gallery_cameras: ArrayLike | None = None,
+        *,
+        shape: tuple[int, ...] | None = None,
+    ) -> None:
+        """Labels as `RankingMetrics.add_block` takes them; ValueError when they do not fit each other or ``shape``,
+        ``(Q, G)``."""
+        if shape is None:
+            shape = (len(np.asarray(query_ids)), len(np.asarray(gallery_ids)))
+        self._query, self._gallery = _paired("ids", query_ids, gallery_ids, shape)
+        self._items = len(self._gallery)
+        if (query_cameras is None) != (gallery_cameras is None):
+            raise ValueError("cameras must be given for both queries and gallery, or for neither")
+        self._cameras = None
+        if query_cameras is not None and gallery_cameras is not None:
+            self._cameras = _paired("cameras", query_cameras, gallery_cameras, shape)
+        self._nobody = ("", str(JUNK)) if self._gallery.dtype.kind == "U" else (JUNK,)
+        usable = self._gallery != self._nobody[-1]
+        self._usable = None if usable.all() else usable
+
+    def __call__(self, row: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """bool ``(G,)`` twice: the positives of query ``row`` and its negatives; a query of nobody has neither."""
+        if self._query[row] in self._nobody:
+            return np.zeros(self._items, bool), np.zeros(self._items, bool)
+        same = self._gallery == self._query[row]
+        positive = same if self._cameras is None else same & (self._cameras[1] != self._cameras[0][row])
+        return positive, ~same if self._usable is None else self._usable & ~same
+
+
 def positive_ranks(
     distances: NDArray[np.floating[Any]], positive: NDArray[np.bool_], keep: NDArray[np.bool_] | None = None
 ) -> Ranks:
@@ -94,6 +131,28 @@ def from_ranking(relevance: Iterable[bool]) -> Ranks:
     stand as they were ranked; where an API also gives distances, `positive_ranks` applies the pessimistic rule.
     """
     return np.flatnonzero(np.fromiter(relevance, np.bool_)) + 1
+
+
+def block_ranks(
+    distances: NDArray[np.floating[Any]],
+    query_ids: ArrayLike,
+    gallery_ids: ArrayLike,
+    query_cameras: ArrayLike | None = None,
+    gallery_cameras: ArrayLike | None = None,
+) -> Iterator[Ranks]:
+    """The ranks of each query's positives, for a block as `RankingMetrics.add_block` takes it; raises the same."""
+    distances = np.asarray(distances)
+    if distances.ndim != 2:
+        raise ValueError(f"distances must have shape (Q, G), got {distances.shape}")
+    rule = Relevance(query_ids, gallery_ids, query_cameras, gallery_cameras, shape=distances.shape)
+    for row, values in enumerate(distances):
+        positive, negative = rule(row)
+        yield _merge_ranks(np.sort(values[positive]), np.sort(values[negative]))
+
+
+def average_precision(ranks: Ranks) -> float:
+    """AP of one query by the ascending ranks of its positives (the usual definition); NaN without any."""
+    return float((np.arange(1, len(ranks) + 1) / ranks).mean()) if len(ranks) else math.nan
 
 
 class RankingMetrics:
@@ -143,28 +202,8 @@ class RankingMetrics:
         Raises:
             ValueError: shapes or kinds of ids do not fit.
         """
-        distances = np.asarray(distances)
-        if distances.ndim != 2:
-            raise ValueError(f"distances must have shape (Q, G), got {distances.shape}")
-        people = _paired("ids", query_ids, gallery_ids, distances.shape)
-        if (query_cameras is None) != (gallery_cameras is None):
-            raise ValueError("cameras must be given for both queries and gallery, or for neither")
-        cameras = None
-        if query_cameras is not None and gallery_cameras is not None:
-            cameras = _paired("cameras", query_cameras, gallery_cameras, distances.shape)
-        nobody = ("", str(JUNK)) if people[1].dtype.kind == "U" else (JUNK,)
-        usable = people[1] != nobody[-1]
-        all_usable = bool(usable.all())
-        for row, values in enumerate(distances):
-            if people[0][row] in nobody:
-                self._skipped += 1
-                continue
-            same = people[1] == people[0][row]
-            positive = same
-            if cameras is not None:
-                positive = same & (cameras[1] != cameras[0][row])
-            negative = ~same if all_usable else usable & ~same
-            self.add(_merge_ranks(np.sort(values[positive]), np.sort(values[negative])))
+        for ranks in block_ranks(distances, query_ids, gallery_ids, query_cameras, gallery_cameras):
+            self.add(ranks)
 
     def result(self) -> RetrievalMetrics:
         """The metrics so far.
