@@ -1,0 +1,53 @@
+"""A whole evaluation: figures, each with the facts of its protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from glimpse.metrics import RetrievalMetrics
+from glimpse.reranking import Reranking
+from trainer.evaluation.features import Extraction
+from trainer.evaluation.ranking import by_hidden_share, by_visible_parts, query_ranks, reranked_ranks, summarise
+
+
+@dataclass(frozen=True)
+class Report:
+    """Figures of one evaluation and the facts of its protocol."""
+
+    name: str
+    facts: tuple[str, ...]
+    rows: Mapping[str, RetrievalMetrics]
+    """``weighted``, ``unweighted`` (the same features with every visibility set to 1), both ``re-ranked`` where asked
+    for, then the weighted figures by hidden share and by visible parts."""
+    model: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        rows = {name: metrics.to_dict() for name, metrics in self.rows.items()}
+        return {"data": self.name, "model": dict(self.model), "protocol": list(self.facts), "rows": rows}
+
+
+def evaluate(extraction: Extraction, reranking: Reranking | None = None) -> Report:
+    """The report on extracted features.
+
+    Raises:
+        ValueError: queries or gallery are empty, no query has a positive, or multi-shot queries are to be re-ranked.
+    """
+    query, gallery, shots = extraction.query, extraction.gallery, extraction.shots
+    weighted = query_ranks(query, gallery, shots=shots)
+    rows = {
+        "weighted": summarise(weighted),
+        "unweighted": summarise(query_ranks(query, gallery, weighted=False, shots=shots)),
+    }
+    facts = extraction.facts
+    if reranking is not None:
+        if shots is not None:
+            raise ValueError("re-ranking is of queries of one image; these have several")
+        for name, by_visibility in (("weighted", True), ("unweighted", False)):
+            rows[f"{name}, re-ranked"] = summarise(reranked_ranks(query, gallery, reranking, weighted=by_visibility))
+        facts = (*facts, reranking.fact)
+    if shots is None:
+        rows |= by_hidden_share(query, weighted) | by_visible_parts(query, weighted)
+    return Report(extraction.name, facts, rows, extraction.model)
