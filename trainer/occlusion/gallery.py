@@ -20,7 +20,7 @@ _COLOURS = 24
 """Levels a channel: a picture of a tenth of a megapixel stays small enough for a page of text."""
 
 
-def draw_gallery(seed: int = 0) -> UInt8:
+def draw_gallery(seed: int = 2) -> UInt8:
     """The same people in every column: as they are, then hidden by each simulator; uint8 RGB."""
     generator = PeopleGenerator(seed=seed, wardrobe="train")
     views = [generator.view(identity, camera=identity, shot=0) for identity in PEOPLE]
