@@ -21,6 +21,7 @@ from glimpse.cli.gallery import gallery
 from glimpse.cli.health import health
 from glimpse.cli.index import index
 from glimpse.cli.model import model
+from glimpse.cli.occlude import occlude
 from glimpse.cli.search import search
 from glimpse.cli.serve import serve
 from glimpse.cli.train import train
@@ -44,6 +45,7 @@ main.add_typer(gallery, rich_help_panel=SERVING)
 main.command(rich_help_panel=TRAINING)(train)
 main.command(rich_help_panel=TRAINING)(evaluate)
 main.command(rich_help_panel=TRAINING)(export)
+main.command(rich_help_panel=TRAINING)(occlude)
 main.add_typer(model, rich_help_panel=CHECKING)
 main.command(rich_help_panel=CHECKING)(doctor)
 main.command(rich_help_panel=CHECKING)(health)
