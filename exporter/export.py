@@ -42,7 +42,7 @@ def export(
         CheckpointError: not a checkpoint. ParityError: the graph differs from it. BundleError: ``target`` is taken.
     """
     stored = load_checkpoint(checkpoint)
-    method, recipe = stored.build(), stored.recipe
+    method, recipe, origins = stored.build(), stored.recipe, stored.provenance
     graph = export_graph(method, recipe.preprocessing, {"name": recipe.name, "version": version})
     images = golden_images(recipe.preprocessing)
     report = check_parity(method, graph, images)
@@ -62,12 +62,15 @@ def export(
             "seed": stored.seed,
             "created_at": utc_now(),
             "versions": stored.versions | {"onnx": importlib.metadata.version("onnx")},
-            "training_data": (
-                f"generated people (glimpse.people): {recipe.data.identities} identities, {recipe.data.views} views "
-                f"each, wardrobe 'train'; no image of a real person"
-            ),
+            "training_data": " | ".join(source.describe() for source in origins.sources),
             "backbone": recipe.backbone.name + origin,
-            "notes": f"{stored.step} steps; schema tuned on {recipe.data.validation_identities} validation identities",
+            "notes": "; ".join(
+                (
+                    f"weights of step {stored.step} of {origins.steps} ({origins.epochs:.1f} epochs, "
+                    f"{origins.hours:.2f} h); data fingerprint {origins.fingerprint}",
+                    *origins.facts,
+                )
+            ),
         },
         "metrics": {**stored.metrics, **(metrics or {})},
         "protocol": protocol,

@@ -5,8 +5,8 @@ One file of `torch.save` that holds tensors and plain JSON-like values only, so 
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from torch import nn
 
 from glimpse.bundle import SchemaEntry
 from glimpse.parts import PartSchema
+from trainer.data.training import Population
+from trainer.provenance import Provenance, versions
 from trainer.recipe import Recipe, parse_recipe
 
-FORMAT = 1
-_PACKAGES = ("torch", "timm", "lightning", "numpy", "opencv-python-headless")
+FORMAT = 2
 
 
 class CheckpointError(ValueError):
@@ -34,9 +35,12 @@ class Checkpoint:
     recipe: Recipe
     schema: PartSchema
     """With the weights and prior tuned on validation identities."""
-    identities: int
+    population: Population
+    """Of the training set: how many identities and cameras the method was built for."""
+    provenance: Provenance
     seed: int
     step: int
+    """Optimiser steps behind these weights."""
     command: str
     metrics: dict[str, float]
     versions: dict[str, str]
@@ -48,8 +52,8 @@ class Checkpoint:
         # The weights are here: nothing has to be fetched.
         backbone = self.recipe.backbone.model_copy(update={"pretrained": False})
         recipe = self.recipe.model_copy(update={"backbone": backbone})
-        method = find_method(recipe.method).load().from_recipe(recipe, self.identities)
-        method.load_state_dict(self.weights)
+        method = find_method(recipe.method).load().from_recipe(recipe, self.population)
+        load_weights(method, self.weights)
         method.schema = self.schema
         return method.eval()
 
@@ -60,7 +64,8 @@ def save_checkpoint(
     schema: PartSchema,
     recipe: Recipe,
     *,
-    identities: int,
+    population: Population,
+    provenance: Provenance,
     seed: int,
     step: int,
     command: str,
@@ -69,39 +74,29 @@ def save_checkpoint(
     """Writes the file whole or not at all."""
     values = {
         "format": FORMAT,
-        "weights": {name: tensor.detach().cpu().clone() for name, tensor in method.state_dict().items()},
+        "weights": on_cpu(method.state_dict()),
         "recipe": recipe.model_dump(mode="json"),
         "schema": SchemaEntry.of(schema).model_dump(mode="json"),
-        "identities": identities,
+        "population": {"identities": population.identities, "cameras": population.cameras},
+        "provenance": provenance.model_dump(mode="json"),
         "seed": seed,
         "step": step,
         "command": command,
         "metrics": metrics,
         "versions": versions(),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    torch.save(values, partial)
-    partial.replace(path)
+    write_values(path, values)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Reads a checkpoint; CheckpointError says why it cannot be one."""
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint")
-    try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever pickle, zip or its own reader met; its advice is unsafe
-        raise CheckpointError(
-            f"{path.name} is not a checkpoint of `glimpse train`: it does not hold plain tensors and values"
-        ) from error
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise CheckpointError(f"{path.name} is not a checkpoint of `glimpse train`, format {FORMAT}")
+    values = read_values(path, "a checkpoint", FORMAT)
     return Checkpoint(
         weights=values["weights"],
         recipe=parse_recipe(values["recipe"]),
         schema=SchemaEntry.model_validate(values["schema"]).to_schema(),
-        identities=values["identities"],
+        population=Population(**values["population"]),
+        provenance=Provenance.model_validate(values["provenance"]),
         seed=values["seed"],
         step=values["step"],
         command=values["command"],
@@ -110,12 +105,48 @@ def load_checkpoint(path: Path) -> Checkpoint:
     )
 
 
-def versions() -> dict[str, str]:
-    """What decides a result besides recipe and seed."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+def load_weights(method: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """`load_state_dict`, for a method some of whose buffers (clusters, a memory) may have grown in training."""
+    resize_buffers(method, weights)
+    method.load_state_dict(weights)
+
+
+def resize_buffers(method: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Gives buffers the shapes of the tensors of the same names; their values are anything."""
+    for name, buffer in list(method.named_buffers()):
+        if name in tensors and tensors[name].shape != buffer.shape:
+            owner, _, last = name.rpartition(".")
+            setattr(method.get_submodule(owner), last, torch.empty_like(tensors[name], device=buffer.device))
+
+
+def on_cpu(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copies that a later step does not change."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+
+
+def write_values(path: Path, values: dict[str, Any]) -> None:
+    """Writes tensors and plain values whole or not at all, even if the machine goes down."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        torch.save(values, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def read_values(path: Path, kind: str, expected: int) -> dict[str, Any]:
+    """What `write_values` wrote; CheckpointError when it is something else or of another format."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever pickle, zip or its own reader met; its advice is unsafe
+        raise CheckpointError(
+            f"{path.name} is not {kind} of `glimpse train`: it does not hold plain tensors and values"
+        ) from error
+    found = values.get("format") if isinstance(values, dict) else None
+    if found != expected:
+        of_another = f"; it says format {found}" if found is not None else ""
+        raise CheckpointError(f"{path.name} is not {kind} of `glimpse train`, format {expected}{of_another}")
+    return dict(values)

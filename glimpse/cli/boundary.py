@@ -31,6 +31,7 @@ EXTRAS = {
     "torch": "train",
     "timm": "train",
     "lightning": "train",
+    "tensorboard": "train",
     "onnx": "export",
     "matplotlib": "bench",
     "psutil": "bench",

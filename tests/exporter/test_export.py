@@ -18,6 +18,7 @@ from glimpse.people import PARTS
 from glimpse.preprocessing import Preprocessing
 from glimpse.runtime import open_session
 from trainer.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from trainer.data.training import Population
 from trainer.loop import features_of, train
 from trainer.methods import find_method
 from trainer.recipe import Recipe, load_recipe
@@ -86,6 +87,11 @@ def test_a_bundle_tells_where_it_comes_from(bundle: Path, recipe: Recipe) -> Non
     assert manifest.provenance.seed == 3
     assert manifest.metrics["made_up"] == 0.5
     assert "validation_rank1" in manifest.metrics
+    assert "generated: 96 images of 24 identities" in manifest.provenance.training_data
+    assert "no image of a real person" in manifest.provenance.training_data
+    assert (
+        f"weights of step {recipe.schedule.steps} of {recipe.schedule.steps} (1.0 epochs" in manifest.provenance.notes
+    )
     assert len(open_bundle(bundle).golden().images) == GOLDEN_SAMPLES
 
 
@@ -105,7 +111,7 @@ def test_the_graph_names_no_folder_of_the_machine_it_was_made_on(bundle: Path) -
 
 
 def test_a_graph_of_other_weights_does_not_pass_the_gate(bundle: Path, recipe: Recipe) -> None:
-    other = find_method(recipe.method).load().from_recipe(recipe, 4).eval()
+    other = find_method(recipe.method).load().from_recipe(recipe, Population(4, 2)).eval()
     with pytest.raises(ParityError, match="smallest cosine of a part"):
         check_parity(other, open_bundle(bundle).graph, golden_images(recipe.preprocessing))
 
@@ -145,8 +151,8 @@ def test_evaluate_prints_both_rows_and_its_features_give_the_same_figures(bundle
 def test_save_checkpoint_leaves_no_partial_file(checkpoint: Path, recipe: Recipe, tmp_path: Path) -> None:
     loaded = load_checkpoint(checkpoint)
     target = tmp_path / "deep" / "checkpoint.pt"
-    about = {"identities": loaded.identities, "seed": 0, "step": 1, "command": "", "metrics": {}}
-    save_checkpoint(target, loaded.build(), loaded.schema, recipe, **about)
+    about = {"population": loaded.population, "provenance": loaded.provenance, "metrics": loaded.metrics}
+    save_checkpoint(target, loaded.build(), loaded.schema, recipe, seed=0, step=1, command="", **about)
     assert [path.name for path in target.parent.iterdir()] == ["checkpoint.pt"]
 
 
