@@ -86,6 +86,20 @@ class DistanceScan:
             distances[start : start + step] = numerator
         return distances
 
+    def joint_of(self, query: PartFeatures, columns: NDArray[np.int64]) -> Float32:
+        """float32 of the shape of ``columns``, ``(Q, n)``: joint visibility of query i with gallery items
+        ``columns[i]`` (`glimpse.distance`)."""
+        self._check(query)
+        optional = ~self.gallery.schema.always_visible
+        alpha = self._alpha * optional
+        if not alpha.any():
+            return np.ones(columns.shape, np.float32)
+        weights = query.visibility * (alpha / alpha.sum())  # [Q, P]
+        joint = np.empty(columns.shape, np.float32)
+        for row, items in enumerate(columns):
+            joint[row] = self.gallery.visibility[items] @ weights[row]
+        return np.clip(joint, 0, 1)
+
     def ranks(
         self,
         query: PartFeatures,
