@@ -53,15 +53,15 @@ def train(
         chosen = load_recipe(recipe, overrides or [])
     except RecipeError as error:
         raise Failure(str(error)) from error
+    leads = os.environ.get("LOCAL_RANK", "0") == "0"  # the processes of further devices run this command too
     if smoke:
-        chosen = _small(chosen)
+        chosen = _small(chosen, leads)
     from trainer.loop import TrainingError, unfinished
     from trainer.loop import train as run
 
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=[_Stderr()]
     )
-    leads = os.environ.get("LOCAL_RANK", "0") == "0"  # the processes of further devices run this command too
     logging.getLogger("glimpse.train").setLevel(logging.INFO if leads else logging.ERROR)
     folder = out or Path("checkpoints") / (f"{chosen.name}-smoke" if smoke else chosen.name)
     if leads:
@@ -87,14 +87,17 @@ def train(
         typer.echo(checkpoint)
 
 
-def _small(recipe: Recipe) -> Recipe:
+def _small(recipe: Recipe, tell: bool) -> Recipe:
     """The recipe's smoke run; it fetches no weights."""
     from trainer.backbones import BACKBONES
 
     small = recipe.smoke()
     if not small.backbone.pretrained or small.backbone.name in BACKBONES:
         return small
-    typer.echo(f"smoke: {small.backbone.name} begins with random weights, so that none have to be fetched", err=True)
+    if tell:
+        typer.echo(
+            f"smoke: {small.backbone.name} begins with random weights, so that none have to be fetched", err=True
+        )
     return small.model_copy(update={"backbone": small.backbone.model_copy(update={"pretrained": False})})
 
 
