@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from glimpse.cli.picture import stacked
 from glimpse.images import ImageError, crop, decode_image
+from glimpse.pictures.ranking import stacked
 from glimpse.preprocessing import Image
 
 if TYPE_CHECKING:

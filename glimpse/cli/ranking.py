@@ -7,11 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from glimpse.client import Match, PartMatch, SearchResult
-
-SEEN = 0.5
-"""A part with at least this visibility counts as visible on the screen and in pictures."""
-SILENT = 0.005
-"""A part with a smaller share of the decision had no say."""
+from glimpse.pictures.ranking import SEEN, SILENT
 
 
 def print_ranking(

@@ -206,9 +206,9 @@ def _save(
     folder: Path | None,
     save: Path,
 ) -> None:
-    from glimpse.cli.picture import Row, save_picture
     from glimpse.cli.pictured import item_images, query_image
     from glimpse.client import GlimpseError
+    from glimpse.pictures.ranking import Row, save_picture
 
     rows = []
     for entry, answer in zip(asked, answers, strict=True):

@@ -14,7 +14,6 @@ from glimpse.cli.boundary import Failure
 from glimpse.cli.crowd import Crowd, jpeg
 from glimpse.cli.index import upload
 from glimpse.cli.names import Names
-from glimpse.cli.picture import Row, save_picture
 from glimpse.cli.pictured import item_images
 from glimpse.cli.progress import progress
 from glimpse.cli.ranking import print_ranking
@@ -22,6 +21,7 @@ from glimpse.cli.sources import Source, listing
 from glimpse.cli.weighting import Comparison, Trial
 from glimpse.client import Client, SearchResult
 from glimpse.images import decode_image
+from glimpse.pictures.ranking import Row, save_picture
 from glimpse.preprocessing import Image
 
 CAMERAS = 4

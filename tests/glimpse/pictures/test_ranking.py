@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from glimpse.cli import picture
-from glimpse.cli.drawing import Canvas
-from glimpse.cli.picture import Row, ranking_picture, stacked
 from glimpse.client import Match, PartMatch
+from glimpse.pictures import ranking as picture
+from glimpse.pictures.canvas import Canvas
+from glimpse.pictures.ranking import Row, ranking_picture, stacked
 from glimpse.preprocessing import Image
 
 PARTS = ("global", "head", "legs")

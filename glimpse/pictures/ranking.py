@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
 
-from glimpse.cli.drawing import Canvas, Colour
-from glimpse.cli.ranking import SEEN, SILENT
-from glimpse.client import Match, PartMatch
+from glimpse.pictures.canvas import Canvas, Colour
 from glimpse.preprocessing import Image
+
+SEEN = 0.5
+"""A part with at least this visibility counts as visible on the screen and in pictures."""
+SILENT = 0.005
+"""A part with a smaller share of the decision had no say."""
 
 BACKGROUND: Colour = (244, 246, 249)
 CARD: Colour = (255, 255, 255)
@@ -44,6 +48,39 @@ HEADER = 46
 LABELS = 62
 CHIP = 19
 FOOTER = 40
+
+
+class PartMatch(Protocol):
+    """What one part said about a pair: `glimpse.client.PartMatch` is one."""
+
+    @property
+    def part(self) -> str: ...
+    @property
+    def similarity(self) -> float: ...
+    @property
+    def query_visibility(self) -> float: ...
+    @property
+    def item_visibility(self) -> float: ...
+    @property
+    def weight(self) -> float:
+        """Its share of the decision."""
+
+
+class Match(Protocol):
+    """One ranked item: `glimpse.client.Match` is one."""
+
+    @property
+    def item_id(self) -> str: ...
+    @property
+    def person_id(self) -> str: ...
+    @property
+    def camera_id(self) -> str: ...
+    @property
+    def distance(self) -> float | None: ...
+    @property
+    def joint_visibility(self) -> float: ...
+    @property
+    def parts(self) -> Sequence[PartMatch]: ...
 
 
 @dataclass(frozen=True)
