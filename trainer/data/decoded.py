@@ -92,7 +92,7 @@ def _parsed(regions: NDArray[np.uint8] | None, size: tuple[int, int]) -> tuple[N
     """A region map at network resolution and what is known of the extent of each part.
 
     What is found counts as wholly seen: a photograph does not tell what its obstacles hide. A part that is not found
-    is not in the picture.
+    counts as hidden, but not for sure.
     """
     height, width = size
     if regions is not None:

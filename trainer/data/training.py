@@ -35,7 +35,7 @@ class Source:
     """``(N, H, W)``: 1..K on the visible pixels of each region, `UNKNOWN` throughout an image nobody annotated."""
     extent: NDArray[np.float32]
     """``(N, 1 + K)``: pixels of the person and of each region before anything hid them; NaN where unknown, infinite
-    for a region that is not in the picture at all."""
+    for a region that was not found in the picture."""
     points: NDArray[np.float32]
     """``(N, 17, 3)`` COCO key-points in pixels of ``images``; confidence 0 where there are none."""
     people: Int64
@@ -217,15 +217,16 @@ def visible_shares(
     Args:
         regions: ``(H, W)`` visible pixels of each region, `UNKNOWN` where nobody knows.
         extent: ``(1 + K,)`` pixels of each before anything hid them. NaN where unknown: the share is then what no
-            simulator covered of the picture. Infinite for what is not in the picture: the share is 0.
+            simulator covered of the picture. Infinite for what was not found in the picture: the share is 0, and
+            not certain, since a parsing model overlooks small parts.
         covered: ``(H, W)``.
     """
     seen = np.bincount(regions.ravel(), minlength=256)[: len(PARTS)].astype(np.float64)
     seen[0] = seen[1:].sum()
-    known = ~np.isnan(extent)
+    known = np.isfinite(extent)
     with np.errstate(invalid="ignore"):
         shares = np.clip(seen / np.maximum(extent, 1), 0, 1)
-    return np.where(known, shares, 1.0 - covered.mean()).astype(np.float32), known
+    return np.where(np.isnan(extent), 1.0 - covered.mean(), shares).astype(np.float32), known
 
 
 def shares_of(sources: Sequence[Source], shares: Mapping[str, float]) -> NDArray[np.float64] | None:
