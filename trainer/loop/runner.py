@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 
 from trainer.backbones import BACKBONES
+from trainer.data import find_card
 from trainer.data.listing import Listing
 from trainer.data.sources import open_sources
 from trainer.data.training import Source, TrainingSet, shares_of
@@ -80,8 +81,7 @@ def train(
         check_same_recipe(read_state(out), recipe, seed)
     with _one_cv2_thread():
         sources, listings = open_sources(recipe, data, cache=cache, progress=Drawing())
-    if limit is not None:
-        sources = tuple(limited(source, limit) for source in sources)
+    sources = tuple(_licensed(source if limit is None else limited(source, limit)) for source in sources)
     return fit(
         recipe,
         out,
@@ -127,7 +127,7 @@ def fit(
     provenance = Provenance(
         sources=tuple(map(SourceEntry.of, sources)),
         fingerprint=fingerprint(sources),
-        facts=(*(fact for listing in listings for fact in listing.facts), _origin(recipe.backbone)),
+        facts=(*_held_out(sources, listings), _origin(recipe.backbone)),
         devices=many,
     )
     identity = Identity(recipe, seed, training.population, provenance)
@@ -200,6 +200,17 @@ def limited(source: Source, identities: int) -> Source:
         facts=(*source.facts, f"only the first {len(chosen)} identities"),
         teacher=None if source.teacher is None else source.teacher[taught],
     )
+
+
+def _licensed(source: Source) -> Source:
+    """The source with its data set's licence among its facts."""
+    return replace(source, facts=(*source.facts, f"licence: {find_card(source.name).licence}"))
+
+
+def _held_out(sources: Sequence[Source], listings: Sequence[Listing]) -> list[str]:
+    """The facts of the validation that no source states itself."""
+    stated = {fact for source in sources for fact in source.facts}
+    return [fact for listing in listings for fact in listing.facts if fact not in stated]
 
 
 def _epochs(method: Any, training: TrainingSet) -> Callable[[int], None] | None:
