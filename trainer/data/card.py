@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.listing import DatasetError, ImageSet, Int64, Listing, TrainingListing
+from trainer.data.listing import DatasetError, ImageSet, Int64, Listing, TrainingListing, joined
 
 NOT_WHOLE = "not the whole set"
 NO_INPUT = "camera ids are no input of the model"
@@ -54,7 +54,7 @@ class Card:
     layout: str
     """Folders and names that are read."""
     expected: Mapping[str, Count] = field(default_factory=dict)
-    """``train``, ``query`` and ``gallery`` of the whole set, where it has a size."""
+    """``train``, ``query``, ``gallery`` or ``all`` (queries and gallery together) of the whole set, where known."""
     distractor: int | None = None
     """A person number of the gallery that stands for nobody in particular."""
 
@@ -75,8 +75,7 @@ class Card:
             )
         skipped = int((~answered).sum())
         missing = (f"{skipped:,} queries have no positive by another camera and are skipped",) if skipped else ()
-        counts = self.counted({"query": query, "gallery": gallery})
-        return Listing(name, query, gallery, (*counts, *missing, self.protocol, *facts))
+        return Listing(name, query, gallery, (*self.sides(query, gallery), *missing, self.protocol, *facts))
 
     def training(self, name: str, images: ImageSet, *facts: str) -> TrainingListing:
         """Training images, without junk, with the facts of this card.
@@ -94,6 +93,11 @@ class Card:
         single, one_camera = lonely(kept)
         facts = (*facts, f"{single:,} people have a single image, {one_camera:,} further people only one camera")
         return TrainingListing(name, kept, (*self.counted({"train": kept}), *junk, *facts))
+
+    def sides(self, query: ImageSet, gallery: ImageSet) -> tuple[str, ...]:
+        """`counted` of queries and gallery, and of both together where that is what is known of the set."""
+        both = {"all": joined((query, gallery))} if "all" in self.expected else {}
+        return self.counted({"query": query, "gallery": gallery, **both})
 
     def counted(self, parts: Mapping[str, ImageSet]) -> tuple[str, ...]:
         """One fact a part: images and people found against expected."""

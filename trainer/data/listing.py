@@ -103,9 +103,11 @@ class TrainingListing:
 
 
 def files(paths: Sequence[Path], root: Path, people: Sequence[int], cameras: Sequence[int]) -> ImageSet:
-    """An `ImageSet` of image files; ids are paths below ``root``. An image that cannot be decoded is a DatasetError
-    naming it when it is loaded."""
-    ids = tuple(path.relative_to(root).as_posix() for path in paths)
+    """An `ImageSet` of image files; ids are paths below ``root``, or whole paths of files elsewhere.
+
+    An image that cannot be read or decoded is a DatasetError naming it when it is loaded.
+    """
+    ids = tuple((path.relative_to(root) if path.is_relative_to(root) else path).as_posix() for path in paths)
     kept = tuple(paths)
     return ImageSet(ids, np.array(people, np.int64), np.array(cameras, np.int64), _Files(kept, ids), paths=kept)
 
