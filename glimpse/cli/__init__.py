@@ -13,6 +13,7 @@ import typer
 from glimpse import __version__
 from glimpse.cli.bench import bench
 from glimpse.cli.boundary import Commands
+from glimpse.cli.datasets import datasets
 from glimpse.cli.demo import demo
 from glimpse.cli.doctor import doctor
 from glimpse.cli.evaluate import evaluate
@@ -46,6 +47,7 @@ main.command(rich_help_panel=TRAINING)(train)
 main.command(rich_help_panel=TRAINING)(evaluate)
 main.command(rich_help_panel=TRAINING)(export)
 main.command(rich_help_panel=TRAINING)(occlude)
+main.add_typer(datasets, rich_help_panel=TRAINING)
 main.add_typer(model, rich_help_panel=CHECKING)
 main.command(rich_help_panel=CHECKING)(doctor)
 main.command(rich_help_panel=CHECKING)(health)
