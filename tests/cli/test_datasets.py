@@ -62,7 +62,7 @@ def test_unreadable_files_copies_and_lonely_people_are_shown(glimpse: Callable[.
     assert "1 files are exact copies of others, in 1 groups" in result.stdout
     assert "ann/c1_x.png = ann/c2_x.png" in result.stdout
     assert "1 people have a single image" in result.stdout
-    assert "1 queries have no positive by another camera" in result.stdout
+    assert "1 queries have no positive left in the gallery" in result.stdout
     assert "1 of 5 files are no images that can be used" in result.stderr
     assert "cid/c1_x.png: not an image" in result.stderr
     as_json = glimpse("datasets", "verify", f"folder:{root}", "--json")

@@ -74,7 +74,7 @@ class Card:
                 "not by its own camera"
             )
         skipped = int((~answered).sum())
-        missing = (f"{skipped:,} queries have no positive by another camera and are skipped",) if skipped else ()
+        missing = (f"{skipped:,} queries have no positive left in the gallery and are skipped",) if skipped else ()
         return Listing(name, query, gallery, (*self.sides(query, gallery), *missing, self.protocol, *facts))
 
     def training(self, name: str, images: ImageSet, *facts: str) -> TrainingListing:

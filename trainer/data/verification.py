@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from glimpse.image_headers import ImageError
-from trainer.data import DATASETS, find_listing, find_training
-from trainer.data.card import NOT_WHOLE, answerable, lonely
+from trainer.data import DATASETS, find_card, find_listing, find_training
+from trainer.data.card import NOT_WHOLE, Count, answerable, lonely
 from trainer.data.contents import copies, digest, is_black
 from trainer.data.listing import DatasetError, ImageSet, Listing, TrainingListing
 from trainer.data.pictures import check_picture, decode_picture
@@ -26,7 +26,7 @@ class PartFindings:
 
     images: int
     people: int
-    """Without junk."""
+    """Without junk and distractors."""
     cameras: int
     single: int
     """People with a single image."""
@@ -104,7 +104,7 @@ def verify(
     return Verification(
         name,
         tuple(dict.fromkeys(facts)),
-        {part: _findings(images) for part, images in parts.items()},
+        {part: _findings(images, find_card(parse(name).key).distractor) for part, images in parts.items()},
         len(ids),
         unreadable,
         black,
@@ -159,10 +159,11 @@ def _read(
     return digests, unreadable, tuple(black)
 
 
-def _findings(images: ImageSet) -> PartFindings:
+def _findings(images: ImageSet, distractor: int | None) -> PartFindings:
     single, one_camera = lonely(images)
-    people = int((np.unique(images.people) >= 0).sum())
-    return PartFindings(len(images), people, len(np.unique(images.cameras)), single, one_camera)
+    return PartFindings(
+        len(images), Count.of(images, distractor).people, len(np.unique(images.cameras)), single, one_camera
+    )
 
 
 def _copies(parts: Mapping[str, ImageSet], ids: Mapping[Path, str], digests: Mapping[Path, bytes]) -> Copies:

@@ -90,7 +90,7 @@ def test_facts_count_people_without_distractors_and_queries_without_positives() 
     assert listing.facts == (
         "query: 3 images of 2 people, as expected",
         "gallery: 3 images of 2 people, as expected",
-        "1 queries have no positive by another camera and are skipped",
+        "1 queries have no positive left in the gallery and are skipped",
         "a protocol",
         "more",
     )

@@ -26,7 +26,7 @@ def test_wrong_counts_fail(tmp_path: Path) -> None:
     found = verify(f"market1501:{market(tmp_path)}")
     assert not found.passed
     assert not found.unreadable
-    assert found.parts["gallery"].people == 7  # 0 counts as a label here
+    assert found.parts["gallery"].people == 6  # person 0 is nobody
 
 
 def test_unreadable_files_are_named_with_the_reason(tmp_path: Path) -> None:
