@@ -12,38 +12,25 @@ from torch.nn import functional as F
 from exporter.graph import check_parity, export_graph
 from glimpse.parts import PartFeatures
 from tests.trainer.batches import random_batch, random_images
+from tests.trainer.methods import tiny
+from tests.trainer.methods.tiny import CNN
 from trainer.data.training import Population
+from trainer.loop.optimiser import rate_factor
+from trainer.loop.requirements import check_recipe
 from trainer.losses import memory_nce
-from trainer.methods import find_method
 from trainer.methods.fed import FED
 from trainer.methods.fed.diffusion import CrossAttention, FeatureDiffusion
 from trainer.methods.fed.erasing import OcclusionErasing, stripe_coverage, visible_stripes
 from trainer.occlusion.coverage import fed_labels
-from trainer.recipe import Recipe, parse_recipe
+from trainer.recipe import load_recipe
 
 HEIGHT, WIDTH = 64, 32
-PEOPLE = Population(4, 2)
-CNN = {"name": "test_resnet", "strides": [16], "last_stride": 1}
-VIT = {"name": "test_vit", "strides": [16], "camera_embedding": 3.0}
+VIT = tiny.VIT | {"camera_embedding": 3.0}
 OVERLAPPING = {"name": "test_vit", "strides": [12], "patch_stride": 12}
 
 
-def recipe_for(backbone: dict[str, Any], **options: object) -> Recipe:
-    return parse_recipe(
-        {
-            "name": "test",
-            "method": "fed",
-            "options": options,
-            "backbone": {"pretrained": False, **backbone},
-            "preprocessing": {"height": HEIGHT, "width": WIDTH},
-            "schedule": {"steps": 1},
-        }
-    )
-
-
 def build(backbone: dict[str, Any] = VIT, **options: object) -> FED:
-    torch.manual_seed(0)
-    method = find_method("fed").load().from_recipe(recipe_for(backbone, **options), PEOPLE)
+    method = tiny.build("fed", backbone, **options)
     assert isinstance(method, FED)
     return method
 
@@ -64,7 +51,6 @@ class Context:
 @pytest.mark.parametrize(("backbone", "parts"), [(CNN, False), (VIT, True), (OVERLAPPING, False)])
 def test_features_are_valid_and_export_without_change(backbone: dict[str, Any], parts: bool) -> None:
     method = build(backbone, parts=parts).eval()
-    recipe = recipe_for(backbone)
     with torch.inference_mode():
         vectors, visibility = method(random_images(1, HEIGHT, WIDTH))
     features = PartFeatures(vectors.numpy(), visibility.numpy(), method.schema)
@@ -72,7 +58,7 @@ def test_features_are_valid_and_export_without_change(backbone: dict[str, Any], 
     assert features.schema.dims == ((width,) * 5 if parts else (4 * width,))
     assert features.schema.names[0] == "global"
     assert features.schema.always_visible[0]
-    graph = export_graph(method, recipe.preprocessing, {})
+    graph = export_graph(method, tiny.recipe_for("fed", backbone).preprocessing, {})
     check_parity(method, graph, random_images(5, HEIGHT, WIDTH).numpy(), batches=(1, 2, 7))
 
 
@@ -301,4 +287,30 @@ def test_heads_that_do_not_divide_the_width_are_an_error() -> None:
 
 def test_one_identity_is_too_few() -> None:
     with pytest.raises(ValueError, match="at least 2 identities, got 1"):
-        find_method("fed").load().from_recipe(recipe_for(CNN), Population(1, 1))
+        tiny.build("fed", people=Population(1, 1))
+
+
+def test_the_papers_recipe_has_its_grid_feature_and_schedule() -> None:
+    recipe = load_recipe("fed", ["backbone.pretrained=false"])
+    with torch.device("meta"):  # shapes without numbers
+        method = FED.from_recipe(recipe, Population(702, 8)).eval()
+        vectors, _ = method(torch.zeros(1, 256, 128, 3, dtype=torch.uint8))
+    assert method.backbone.grid == (16, 8)
+    assert method.backbone.mean == (0.5, 0.5, 0.5)
+    assert vectors.shape == (1, 3072)
+    assert method.erasing.gates[0][0].weight.shape == (192, 768)
+    assert method.memory.centres.shape == (702, 3072)
+    schedule, images = recipe.schedule, 15_618
+    steps = schedule.length(images)
+    assert steps == pytest.approx(120 * images / 64, abs=1)
+    assert rate_factor(schedule, 0, steps) == 0.01
+    assert rate_factor(schedule, round(steps * 5 / 120), steps) == pytest.approx(1.0, abs=1e-3)
+    assert rate_factor(schedule, steps, steps) == pytest.approx(0.002)
+
+
+@pytest.mark.parametrize("name", ["fed", "fed-lite"])
+def test_recipes_can_be_run(name: str) -> None:
+    recipe = load_recipe(name)
+    check_recipe(recipe)
+    assert recipe.method == "fed"
+    assert recipe.augmentation.recolour == 0  # nobody without a centre in the memories

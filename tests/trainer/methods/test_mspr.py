@@ -13,40 +13,27 @@ from exporter.graph import check_parity, export_graph
 from glimpse.distance import pairwise
 from glimpse.parts import PartFeatures
 from tests.trainer.batches import random_batch, random_images
-from trainer.backbones import Tokens
+from tests.trainer.methods import tiny
+from tests.trainer.methods.tiny import CNN
+from trainer.backbones import Tokens, jigsaw_order
 from trainer.data.training import Population
+from trainer.loop.optimiser import rate_factor
+from trainer.loop.requirements import check_recipe
 from trainer.losses import euclidean, soft_batch_hard_triplet
-from trainer.methods import find_method
 from trainer.methods.mspr import MSPR, VIEWS
 from trainer.methods.mspr.masks import MaskVisibility, found_regions
 from trainer.methods.mspr.recovery import choose_partners, complete_parts
-from trainer.recipe import Recipe, parse_recipe
+from trainer.recipe import load_recipe
 
 HEIGHT, WIDTH = 64, 32
-PEOPLE = Population(4, 2)
-CNN = {"name": "test_resnet", "strides": [16], "last_stride": 1}
-VIT = {"name": "test_vit", "strides": [16], "camera_embedding": 3.0}
+VIT = tiny.VIT | {"camera_embedding": 3.0}
 OVERLAPPING = {"name": "test_vit", "strides": [11], "patch_stride": 11}
 REGIONS = ("head", "upper", "arms", "legs", "feet")
 LOCALS = ["local1", "local2", "local3", "local4"]
 
 
-def recipe_for(backbone: dict[str, Any], **options: object) -> Recipe:
-    return parse_recipe(
-        {
-            "name": "test",
-            "method": "mspr",
-            "options": {"groups": 4, **options},
-            "backbone": {"pretrained": False, **backbone},
-            "preprocessing": {"height": HEIGHT, "width": WIDTH},
-            "schedule": {"steps": 1},
-        }
-    )
-
-
 def build(backbone: dict[str, Any] = VIT, **options: object) -> MSPR:
-    torch.manual_seed(0)
-    method = find_method("mspr").load().from_recipe(recipe_for(backbone, **options), PEOPLE)
+    method = tiny.build("mspr", backbone, **{"groups": 4} | options)
     assert isinstance(method, MSPR)
     return method
 
@@ -63,7 +50,7 @@ def test_features_are_valid_and_export_without_change(backbone: dict[str, Any], 
     width = method.backbone.width
     assert features.schema.names == ("global", *REGIONS)
     assert features.schema.dims == (5 * width, *[width] * 5)
-    graph = export_graph(method, recipe_for(backbone).preprocessing, {})
+    graph = export_graph(method, tiny.recipe_for("mspr", backbone).preprocessing, {})
     # The gate itself fails when features depend on batch mates, as the public code's do.
     check_parity(method, graph, random_images(5, HEIGHT, WIDTH).numpy(), batches=(1, 2, 7))
 
@@ -291,3 +278,30 @@ def test_recoloured_people_are_compared_but_not_classified() -> None:
 def test_more_locals_than_groups_are_an_error() -> None:
     with pytest.raises(ValueError, match=r"options\.locals must be at most options\.groups 2, got 4"):
         build(VIT, groups=2)
+
+
+def test_the_papers_recipe_has_its_grid_feature_and_schedule() -> None:
+    recipe = load_recipe("mspr", ["backbone.pretrained=false"])
+    with torch.device("meta"):  # shapes without numbers
+        method = MSPR.from_recipe(recipe, Population(702, 8)).eval()
+        vectors, _ = method(torch.zeros(1, 256, 128, 3, dtype=torch.uint8))
+    assert method.backbone.grid == (22, 11)
+    assert method.backbone.camera_embedding == 3.0
+    assert vectors.shape == (1, 7680)
+    assert method.schema.dims == (3840, *[768] * 5)
+    assert len(method.backbone.network.blocks) == 11
+    order = jigsaw_order(242, method.options.groups, shift=method.options.shift, shuffle=method.options.shuffle)
+    assert [len(group) for group in order] == [40] * 6
+    schedule = recipe.schedule
+    assert (schedule.people, schedule.views, schedule.epochs) == (8, 4, 170)
+    assert rate_factor(schedule, 0, 10_000) == 0.01
+    assert rate_factor(schedule, round(10_000 * 5 / 170), 10_000) == pytest.approx(1.0, abs=1e-3)
+    assert rate_factor(schedule, 10_000, 10_000) == pytest.approx(0.002)
+
+
+@pytest.mark.parametrize("name", ["mspr", "mspr-lite"])
+def test_recipes_can_be_run(name: str) -> None:
+    recipe = load_recipe(name)
+    check_recipe(recipe)
+    assert recipe.method == "mspr"
+    assert set(recipe.occlusion.views) == set(VIEWS)
