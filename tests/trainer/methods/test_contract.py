@@ -11,7 +11,7 @@ import torch
 from exporter.graph import check_parity, export_graph
 from glimpse.parts import PartFeatures
 from tests.trainer.batches import random_batch, random_images
-from tests.trainer.methods.tiny import CNN, MAPS, VIT, build, recipe_for
+from tests.trainer.methods.tiny import CNN, MAPS, PEOPLE, VIT, build, recipe_for
 from trainer.methods import METHODS, find_method
 from trainer.recipe import load_recipe, recipe_names
 
@@ -148,3 +148,26 @@ def test_no_lite_recipe_needs_a_pose_at_test_time() -> None:
     assert recipe.options["pose"] == "distilled"
     assert load_recipe("pgfa").options.get("pose", "given") == "given"
     assert np.prod([recipe.preprocessing.height, recipe.preprocessing.width]) == 256 * 128
+
+
+@pytest.mark.parametrize(
+    ("name", "grid", "dims"),
+    [
+        ("bot", (2048, 16, 8), (2048,)),
+        ("afpb", (2048, 8, 4), (2048,)),
+        ("pgfa", (2048, 24, 8), (256, 2048, 2048, 2048)),
+        ("isp", (1920, 64, 32), (512, 256, 256, 256, 256, 256)),
+    ],
+)
+def test_full_size_recipes_have_the_maps_and_features_of_the_papers(
+    name: str, grid: tuple[int, int, int], dims: tuple[int, ...]
+) -> None:
+    recipe = load_recipe(name, ["backbone.pretrained=false"])
+    with torch.device("meta"):  # shapes without numbers
+        method = find_method(name).load().from_recipe(recipe, PEOPLE).eval()
+        images = torch.zeros(1, recipe.preprocessing.height, recipe.preprocessing.width, 3, dtype=torch.uint8)
+        assert method.backbone(images).shape == (1, *grid)
+        vectors, visibility = method(images)
+    assert method.schema.dims == dims
+    assert vectors.shape == (1, sum(dims))
+    assert visibility.shape == (1, len(dims))
