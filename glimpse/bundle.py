@@ -1,6 +1,7 @@
 """The bundle: a self-contained, versioned model artefact.
 
-A folder (or one ``.zip``) with ``manifest.json``, ``model.onnx`` and ``golden.npz``. The graph takes ``images``
+A folder (or one ``.zip``) with ``manifest.json``, ``model.onnx`` and ``golden.npz``; optionally ``model.fp16.onnx``
+and ``model.int8.onnx`` (`glimpse.precision`) and ``gate.npz`` (`glimpse.runtime.gate`). A graph takes ``images``
 uint8 ``(N, H, W, 3)`` RGB and gives ``vectors`` float32 ``(N, sum D)`` and ``visibility`` float32 ``(N, P)``, with a
 dynamic N and the normalisation inside. Everything is hash-checked when it is opened.
 """
@@ -10,122 +11,54 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import re
-import shutil
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ValidationError
 
-from glimpse.parts import Part, PartFeatures, PartSchema
+from glimpse.bundle_files import BundleError, reader_of, write_files
+from glimpse.manifest import (
+    FORMAT_VERSION,
+    GOLDEN,
+    MANIFEST,
+    Manifest,
+    PartEntry,
+    Provenance,
+    SchemaEntry,
+    utc_now,
+)
+from glimpse.parts import PartFeatures, PartSchema
+from glimpse.precision import FILES, GRAPH, GoldenTolerance, Precision
 from glimpse.preprocessing import Preprocessing
 
-FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
-GRAPH = "model.onnx"
-GOLDEN = "golden.npz"
+__all__ = [
+    "FORMAT_VERSION",
+    "GOLDEN",
+    "GRAPH",
+    "MANIFEST",
+    "Bundle",
+    "BundleError",
+    "Golden",
+    "GoldenTolerance",
+    "Manifest",
+    "ModelIdentity",
+    "PartEntry",
+    "Provenance",
+    "SchemaEntry",
+    "golden_bytes",
+    "open_bundle",
+    "utc_now",
+    "write_bundle",
+]
+
 MAX_FILE_BYTES = 2 << 30
 MAX_MANIFEST_BYTES = 1 << 20
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-class BundleError(ValueError):
-    """A bundle that cannot be trusted or read; the message says which file and why."""
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PartEntry(_Strict):
-    name: str
-    dim: int
-    weight: float = 1.0
-    always_visible: bool = False
-
-
-class SchemaEntry(_Strict):
-    parts: tuple[PartEntry, ...]
-    prior: float = 0.0
-
-    @model_validator(mode="after")
-    def _is_a_schema(self) -> SchemaEntry:
-        self.to_schema()
-        return self
-
-    def to_schema(self) -> PartSchema:
-        parts = tuple(Part(part.name, part.dim, part.weight, part.always_visible) for part in self.parts)
-        return PartSchema(parts, self.prior)
-
-    @classmethod
-    def of(cls, schema: PartSchema) -> SchemaEntry:
-        parts = tuple(
-            PartEntry(name=p.name, dim=p.dim, weight=p.weight, always_visible=p.always_visible) for p in schema.parts
-        )
-        return cls(parts=parts, prior=schema.prior)
-
-
-class GoldenTolerance(_Strict):
-    """How far a runtime may be from the stored golden outputs."""
-
-    min_cosine: float = Field(default=0.999, gt=0, le=1)
-    max_visibility_difference: float = Field(default=0.02, ge=0, le=1)
-
-
-class Provenance(_Strict):
-    """Where the weights come from: enough to make them again."""
-
-    command: str
-    seed: int
-    created_at: datetime
-    versions: dict[str, str] = Field(default_factory=dict)
-    training_data: str
-    backbone: str
-    notes: str = ""
-
-
-class Manifest(_Strict):
-    """``manifest.json``; an unknown key is an error."""
-
-    format_version: Literal[1] = 1
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
-    version: str = Field(pattern=r"^\d+\.\d+\.\d+([-+][0-9A-Za-z.-]+)?$")
-    method: str
-    license: str
-    preprocessing: Preprocessing
-    # The alias keeps the manifest's word without shadowing pydantic's own attribute.
-    part_schema: SchemaEntry = Field(alias="schema")
-    opset: int = Field(ge=13)
-    files: dict[str, str]
-    golden: GoldenTolerance = GoldenTolerance()
-    provenance: Provenance
-    metrics: dict[str, float] = Field(default_factory=dict)
-    """Measured figures, keyed by what was measured; `protocol` says how."""
-    protocol: str = ""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-    @field_validator("files")
-    @classmethod
-    def _plain_hashed_names(cls, files: dict[str, str]) -> dict[str, str]:
-        for name, digest in files.items():
-            if not _is_plain_name(name):
-                raise ValueError(f"file name {name!r}: expected a plain name inside the bundle")
-            if not _SHA256.fullmatch(digest):
-                raise ValueError(f"file {name!r}: expected a SHA-256 in hex, got {digest!r}")
-        missing = {GRAPH, GOLDEN} - set(files)
-        if missing:
-            raise ValueError(f"files must list {sorted(missing)}")
-        return files
 
 
 @dataclass(frozen=True)
@@ -175,6 +108,16 @@ class Bundle:
         """The ONNX graph, serialised."""
         return self.contents[GRAPH]
 
+    def graph_of(self, precision: Precision) -> bytes:
+        """The ONNX graph of a precision, serialised; BundleError names those there are."""
+        try:
+            return self.contents[FILES[precision]]
+        except KeyError:
+            raise BundleError(
+                f"{self.identity} has no {precision} graph, only {', '.join(self.manifest.graphs)}; make one with "
+                f"glimpse export --precision {precision}"
+            ) from None
+
     def golden(self) -> Golden:
         """The golden samples; BundleError when they do not fit the manifest."""
         try:
@@ -204,14 +147,7 @@ def open_bundle(path: Path | str) -> Bundle:
         BundleError: missing, truncated, tampered, path-traversing, of a newer format, or with unknown keys.
     """
     source = Path(path)
-    if source.is_dir():
-        read: _FolderReader | _ZipReader = _FolderReader(source)
-    elif source.is_file() and zipfile.is_zipfile(source):
-        read = _ZipReader(source)
-    elif source.exists():
-        raise BundleError(f"{source}: not a bundle: expected a folder or a .zip with a {MANIFEST}")
-    else:
-        raise BundleError(f"{source}: no such bundle")
+    read = reader_of(source)
     manifest = _parse_manifest(source, read(MANIFEST, MAX_MANIFEST_BYTES))
     contents = {}
     for name, expected in manifest.files.items():
@@ -240,13 +176,7 @@ def write_bundle(path: Path | str, manifest: Mapping[str, Any], contents: Mappin
         raise BundleError(f"{target.name}: {_first_problem(error)}") from error
     text = json.dumps(checked.model_dump(mode="json", by_alias=True), indent=2) + "\n"
     members = {MANIFEST: text.encode(), **contents}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists() and not _looks_like_a_bundle(target):
-        raise BundleError(f"{target}: exists and is not a bundle; refusing to replace it")
-    if target.suffix == ".zip":
-        _write_zip(target, members)
-    else:
-        _write_folder(target, members)
+    write_files(target, members)
     return open_bundle(target)
 
 
@@ -255,11 +185,6 @@ def golden_bytes(images: NDArray[np.uint8], features: PartFeatures) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, images=images, vectors=features.vectors, visibility=features.visibility)
     return buffer.getvalue()
-
-
-def utc_now() -> datetime:
-    """The present, to the second, for `Provenance.created_at`."""
-    return datetime.now(UTC).replace(microsecond=0)
 
 
 def _parse_manifest(source: Path, data: bytes) -> Manifest:
@@ -285,73 +210,3 @@ def _first_problem(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(step) for step in first["loc"]) or "manifest"
     return f"{where}: {first['msg']}"
-
-
-def _is_plain_name(name: str) -> bool:
-    return bool(name) and PurePosixPath(name).name == name and "\\" not in name and name not in {".", "..", MANIFEST}
-
-
-def _looks_like_a_bundle(path: Path) -> bool:
-    if path.is_dir():
-        return (path / MANIFEST).is_file() or not any(path.iterdir())
-    return zipfile.is_zipfile(path)
-
-
-class _FolderReader:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __call__(self, name: str, limit: int) -> bytes:
-        path = self.folder / name
-        if path.is_symlink() or not path.is_file():
-            raise BundleError(f"{self.folder.name}: {name} is missing or not a plain file")
-        if path.stat().st_size > limit:
-            raise BundleError(f"{self.folder.name}: {name} is larger than {limit:,} bytes")
-        return path.read_bytes()
-
-
-class _ZipReader:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __call__(self, name: str, limit: int) -> bytes:
-        try:
-            with zipfile.ZipFile(self.path) as archive:
-                info = archive.getinfo(name)
-                if info.file_size > limit:
-                    raise BundleError(f"{self.path.name}: {name} is larger than {limit:,} bytes")
-                return archive.read(info)
-        except KeyError as error:
-            raise BundleError(f"{self.path.name}: {name} is missing") from error
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-            raise BundleError(f"{self.path.name}: {name} cannot be read: {error}") from error
-
-
-def _write_zip(target: Path, members: Mapping[str, bytes]) -> None:
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            for member, data in members.items():
-                archive.writestr(member, data)
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _write_folder(target: Path, members: Mapping[str, bytes]) -> None:
-    staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
-        for member, data in members.items():
-            (staging / member).write_bytes(data)
-        staging.chmod(0o755)
-        if target.exists():
-            old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old."))
-            os.replace(target, old / "bundle")
-            os.replace(staging, target)
-            shutil.rmtree(old)
-        else:
-            os.replace(staging, target)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise

@@ -15,7 +15,7 @@ EXPECTED = frozenset(
     {
         "glimpse.cli.boundary:Failure",
         "glimpse.client.errors:GlimpseError",
-        "glimpse.bundle:BundleError",
+        "glimpse.bundle_files:BundleError",
         "glimpse.image_headers:ImageError",
         "glimpse.runtime.golden:GoldenMismatch",
         "glimpse.runtime.providers:ProviderError",
