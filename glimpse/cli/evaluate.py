@@ -1,77 +1,241 @@
-"""`glimpse evaluate`: Rank-1, mAP and mINP of a bundle on a data set; needs no torch and no server."""
+"""`glimpse evaluate`: figures of a bundle or a checkpoint on a data set; a bundle needs no torch, nothing a server."""
 
 from __future__ import annotations
 
-import json as json_format
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from glimpse.cli.boundary import Failure
 from glimpse.cli.progress import progress
 
 if TYPE_CHECKING:
+    from glimpse.cli.evaluated import EvaluatedModel
+    from glimpse.reranking import Reranking
+    from trainer.data.listing import Listing
     from trainer.evaluation import Extraction, Report
+
+FURTHER, OUTPUT = "Further figures", "Output"
 
 
 def evaluate(
-    bundle: Annotated[
-        Path | None, typer.Argument(metavar="[BUNDLE]", help="A folder or .zip; left out with --features.")
+    model: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[MODEL]", help="A bundle (folder or .zip) or a checkpoint of `train`; left out with --features."
+        ),
     ] = None,
     data: Annotated[
         str,
-        typer.Option(metavar="NAME[:PATH]", help="generated-occluded, generated, market1501:PATH or folder:PATH."),
+        typer.Option(
+            metavar="NAME[:PATH]",
+            help="generated-occluded, generated, market1501:PATH, folder:PATH, ...: `glimpse datasets list`. "
+            "A protocol of trials, such as occluded-reid:PATH@split=all, gives means.",
+        ),
     ] = "generated-occluded",
     limit: Annotated[
         int | None, typer.Option(min=1, help="At most so many queries, evenly spread; the gallery stays whole.")
     ] = None,
     features: Annotated[
-        Path | None, typer.Option(metavar="FILE.npz", help="Evaluate these features instead of a bundle.")
+        Path | None, typer.Option(metavar="FILE.npz", help="Evaluate these features instead of a model.")
     ] = None,
-    features_out: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Write the extracted features.")] = None,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as JSON too.")] = None,
-    provider: Annotated[str, typer.Option(help="auto, or the provider that must run it.")] = "auto",
+    annotations: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Key-points by `datasets annotate`, for a model that is given them."),
+    ] = None,
+    rerank: Annotated[
+        bool, typer.Option("--rerank", help="k-reciprocal re-ranking too.", rich_help_panel=FURTHER)
+    ] = False,
+    rerank_settings: Annotated[
+        str, typer.Option(metavar="K1,K2,LAMBDA", help="Of re-ranking.", rich_help_panel=FURTHER)
+    ] = "20,6,0.3",
+    open_set: Annotated[
+        bool,
+        typer.Option("--open-set", help="FNIR at FPIR 1 % and 10 % for growing galleries.", rich_help_panel=FURTHER),
+    ] = False,
+    robustness: Annotated[
+        bool,
+        typer.Option("--robustness", help="Figures with 0 to 70 % of each query covered.", rich_help_panel=FURTHER),
+    ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write report.json, report.md, plots and pictures there.", rich_help_panel=OUTPUT
+        ),
+    ] = None,
+    pictures: Annotated[
+        int, typer.Option(min=0, help="Rank lists in the report's picture; 0 for none.", rich_help_panel=OUTPUT)
+    ] = 8,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the report as JSON too.", rich_help_panel=OUTPUT)
+    ] = None,
+    features_out: Annotated[
+        Path | None, typer.Option(metavar="FILE.npz", help="Write the extracted features.", rich_help_panel=OUTPUT)
+    ] = None,
+    provider: Annotated[str, typer.Option(help="auto, or the provider that must run a bundle.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of one inference.")] = None,
 ) -> None:
     """Measure how well a model finds people again, with and without visibility weighting.
 
-    Example: glimpse evaluate models/glimpse-baseline --data generated-occluded
+    Example: glimpse evaluate models/glimpse-baseline --data generated-occluded --rerank --report report
     """
-    if (bundle is None) == (features is None):
-        raise typer.BadParameter("give either a bundle or --features FILE.npz")
-    from trainer.data.listing import DatasetError
-    from trainer.evaluation import evaluate as measure
+    if (model is None) == (features is None):
+        raise typer.BadParameter("give either a model or --features FILE.npz")
+    reranking = _reranking(rerank_settings) if rerank else None
+    from glimpse.cli.figures import print_report
+    from trainer.data import find_trials
     from trainer.evaluation import load_features, save_features
+    from trainer.evaluation.report import mean_of
+
+    if robustness and model is None:
+        raise typer.BadParameter("--robustness needs a model: features cannot be covered")
+    with _told():
+        opened: EvaluatedModel | None = None
+        listings: tuple[Listing, ...] = ()
+        if model is not None:
+            from glimpse.cli.evaluated import open_model
+
+            opened = open_model(model, provider, threads, annotations)
+            listings = tuple(listing.limited(limit) for listing in find_trials(data))
+        if len(listings) > 1 and (open_set or robustness or features_out):
+            raise Failure(f"--open-set, --robustness and --features-out are of one trial; {data} has {len(listings)}")
+        if report is not None:  # what is missing is told now, not after the work
+            report.mkdir(parents=True, exist_ok=True)
+            if open_set or robustness:
+                import matplotlib  # noqa: F401
+        found = []
+        for listing in listings or (None,):
+            if listing is None:
+                extraction = load_features(features or Path())
+            else:
+                extraction = _extract(listing, opened)
+            found.append(_measure(extraction, listing, opened, reranking, open_set, robustness))
+        whole = mean_of(found)
+        if features_out is not None:
+            save_features(features_out, extraction)
+    print_report(whole)
+    if json is not None:
+        whole.write_json(json)
+    if report is not None:
+        with _told():
+            _write(report, whole, extraction, listing, opened, pictures)
+
+
+def _reranking(settings: str) -> Reranking:
+    from glimpse.reranking import Reranking
 
     try:
-        if features is not None:
-            extraction = load_features(features)
-        else:
-            extraction = _extract(bundle or Path(), data, limit, provider, threads)
-        report = measure(extraction)
+        k1, k2, weight = settings.split(",")
+        return Reranking(int(k1), int(k2), float(weight))
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"--rerank-settings {settings!r}: expected K1,K2,LAMBDA such as 20,6,0.3 ({error})"
+        ) from error
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors of data and features become sentences."""
+    from trainer.data.listing import DatasetError
+
+    try:
+        yield
     except (DatasetError, ValueError) as error:
         raise Failure(str(error)) from error
-    if features_out is not None:
-        save_features(features_out, extraction)
-    _print(report)
-    if json is not None:
-        json.write_text(json_format.dumps(report.to_dict(), indent=2) + "\n")
 
 
-def _extract(bundle: Path, data: str, limit: int | None, provider: str, threads: int | None) -> Extraction:
-    from glimpse.bundle import open_bundle
-    from glimpse.runtime import open_session
-    from trainer.data import find_listing
+def _extract(listing: Listing, model: EvaluatedModel | None) -> Extraction:
     from trainer.evaluation import extract_listing
 
-    listing = find_listing(data).limited(limit)
-    opened = open_bundle(bundle)
-    session = open_session(opened, provider, threads)
-    with progress("images", len(listing.query) + len(listing.gallery)) as advance:
+    assert model is not None
+    if model.poses is not None:
+        coverage = model.poses.coverage((*listing.query.ids, *listing.gallery.ids), "keypoints")
+        listing = replace(listing, facts=(*listing.facts, f"{coverage}; without them a person counts as unseen"))
+    with _counted("images", len(listing.query) + len(listing.gallery)) as report:
+        return extract_listing(
+            listing,
+            model.preprocessing,
+            model.run,
+            report,
+            model=model.facts,
+            points=model.points,
+            batch=model.batch,
+        )
+
+
+def _measure(
+    extraction: Extraction,
+    listing: Listing | None,
+    model: EvaluatedModel | None,
+    reranking: Reranking | None,
+    open_set: bool,
+    robustness: bool,
+) -> Report:
+    from trainer.evaluation import evaluate as measure
+    from trainer.evaluation.open_set import measure_open_set
+    from trainer.evaluation.robustness import RATIOS, measure_robustness
+
+    report = measure(extraction, reranking)
+    if open_set:
+        figures = {
+            name: measure_open_set(extraction, weighted=name == "weighted") for name in ("weighted", "unweighted")
+        }
+        report = replace(report, open_set=figures)
+    if robustness and listing is not None and model is not None:
+        if model.poses is not None:
+            raise Failure(
+                "--robustness is not for a model that is given key-points: whose joints are covered is unknown"
+            )
+        with _counted("covered images", (len(RATIOS) - 1) * len(listing.query)) as count:
+            curve = measure_robustness(extraction, listing, model.preprocessing, model.run, count, batch=model.batch)
+        report = replace(report, robustness=curve)
+    return report
+
+
+def _write(
+    folder: Path,
+    report: Report,
+    extraction: Extraction,
+    listing: Listing | None,
+    model: EvaluatedModel | None,
+    pictures: int,
+) -> None:
+    """The files of a report, and their names on the screen."""
+    from trainer.evaluation.markdown import to_markdown
+    from trainer.evaluation.pictures import save_rank_lists
+    from trainer.evaluation.plots import plot_open_set, plot_robustness
+
+    written = []
+    title = ": ".join(filter(None, (report.name, report.model.get("model", ""))))
+    if report.robustness is not None:
+        written.append(folder / "robustness.png")
+        plot_robustness(report.robustness, written[-1], title)
+    if report.open_set:
+        written.append(folder / "open-set.png")
+        plot_open_set(report.open_set, written[-1], title)
+    if pictures and listing is not None and model is not None and listing.shots is None:
+        written += save_rank_lists(
+            folder,
+            extraction,
+            listing,
+            count=pictures,
+            preprocessing=model.preprocessing,
+            attention=model.attention,
+        )
+    (folder / "report.md").write_text(to_markdown(report, [path.name for path in written]))
+    report.write_json(folder / "report.json")
+    names = ", ".join(["report.md", "report.json", *(path.name for path in written)])
+    typer.echo(f"{folder}: {names}", err=True)
+
+
+@contextmanager
+def _counted(label: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar that is told how many are done."""
+    with progress(label, total) as advance:
         seen = 0
 
         def report(done: int, _: int) -> None:
@@ -80,19 +244,4 @@ def _extract(bundle: Path, data: str, limit: int | None, provider: str, threads:
                 advance()
             seen = done
 
-        return extract_listing(listing, opened.preprocessing, session.run, report)
-
-
-def _print(report: Report) -> None:
-    table = Table(title=f"{report.name}, figures in %", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    labels = {"weighted": "by visibility", "unweighted": "all visible"}
-    for column in ("", "queries", "Rank-1", "Rank-5", "Rank-10", "mAP", "mAP trap.", "mINP"):
-        table.add_column(column, justify="left" if not column else "right", no_wrap=True)
-    for name, metrics in report.rows.items():
-        rates = dict(zip(metrics.ranks, metrics.cmc, strict=True))
-        shares = (rates[1], rates[5], rates[10], metrics.mAP, metrics.mAP_trapezoidal, metrics.mINP)
-        table.add_row(labels.get(name, name), str(metrics.queries), *(f"{100 * share:.1f}" for share in shares))
-    Console().print(table)
-    typer.echo("- all visible: the same features with every visibility set to 1")
-    for fact in report.facts:
-        typer.echo(f"- {fact}")
+        yield report

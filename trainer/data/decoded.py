@@ -61,7 +61,7 @@ def decode(
             arrays["images"][row] = preprocessing(image)
             regions = None if store is None else store.regions(images.ids[row])
             arrays["regions"][row], arrays["extent"][row] = _parsed(regions, size)
-            arrays["points"][row] = _posed(store, images.ids[row], image.shape[:2], size)
+            arrays["points"][row] = given_points(store, images.ids[row], image.shape[:2], size)
             if progress and (row + 1 == count or row % 64 == 0):
                 progress(row + 1, count)
 
@@ -105,7 +105,9 @@ def _parsed(regions: NDArray[np.uint8] | None, size: tuple[int, int]) -> tuple[N
     return np.full(size, UNKNOWN, np.uint8), np.full(len(PARTS), np.nan, np.float32)
 
 
-def _posed(store: AnnotationStore | None, name: str, old: tuple[int, int], new: tuple[int, int]) -> NDArray[np.float32]:
+def given_points(
+    store: AnnotationStore | None, name: str, old: tuple[int, int], new: tuple[int, int]
+) -> NDArray[np.float32]:
     """COCO key-points at network resolution, ``(17, 3)``; confidence 0 where there are none."""
     found = None if store is None else store.keypoints(name)
     if found is None:

@@ -24,8 +24,8 @@ from trainer.data.listing import DatasetError, ImageSet, Int64, Listing, Shots
 Extractor = Callable[..., PartFeatures]
 """uint8 images ``(N, H, W, 3)``, and key-points ``(N, 17, 3)`` for a model that is given them, to features."""
 Progress = Callable[[int, int], None]
-Points = Callable[[ImageSet, int], Float32]
-"""Key-points ``(17, 3)`` of image ``i`` of a set, in pixels of the preprocessed image."""
+Points = Callable[[str, tuple[int, int]], Float32]
+"""An image's id and its size ``(h, w)`` to its key-points ``(17, 3)``, in pixels of the preprocessed image."""
 
 BATCH = 8  # batches beyond 8 gain nothing on a CPU
 
@@ -88,8 +88,13 @@ def extract(
     pieces = []
     for start in range(0, len(images), batch):
         rows = range(start, min(start + batch, len(images)))
-        pixels = np.stack([preprocessing(images.load(row)) for row in rows])
-        pieces.append(run(pixels) if points is None else run(pixels, np.stack([points(images, row) for row in rows])))
+        loaded = [images.load(row) for row in rows]
+        pixels = np.stack([preprocessing(image) for image in loaded])
+        if points is None:
+            pieces.append(run(pixels))
+        else:
+            given = [points(images.ids[row], image.shape[:2]) for row, image in zip(rows, loaded, strict=True)]
+            pieces.append(run(pixels, np.stack(given)))
         if progress:
             progress(rows.stop, len(images))
     return LabelledFeatures(PartFeatures.concatenate(pieces), images.ids, images.people, images.cameras, images.hidden)

@@ -83,7 +83,10 @@ def test_key_points_go_to_the_model_beside_their_images() -> None:
         seen.append((pixels[:, 0, 0, 0].tolist(), points[:, 0, 0].tolist()))
         return source[pixels[:, 0, 0, 0].astype(np.int64)]
 
-    points = lambda _, row: np.full((17, 3), row, np.float32)  # noqa: E731
+    def points(image_id: str, size: tuple[int, int]) -> np.ndarray:
+        assert size == (16, 16)
+        return np.full((17, 3), int(image_id[1:]), np.float32)
+
     extract(images, Preprocessing(height=16, width=16), run, points=points, batch=6)
     assert seen == [(list(range(6)), list(range(6))), (list(range(6, 10)), list(range(6, 10)))]
 
