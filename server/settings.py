@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from glimpse.precision import PRECISIONS
 from glimpse.runtime.providers import PROVIDERS
 from glimpse.runtime.threads import available_cores
 
@@ -52,6 +53,7 @@ class ServerSettings(BaseSettings):
     listen: str = Field("127.0.0.1:50051", description="HOST:PORT of gRPC; port 0 takes a free one.")
     metrics_listen: str = Field("127.0.0.1:9090", description="HOST:PORT of /metrics; port 0 takes a free one.")
     provider: str = Field("auto", description="Execution provider; another one than auto is used or refused.")
+    precision: str = Field("auto", description="float32, float16 or int8; auto is the bundle's default.")
     threads: int = Field(0, ge=0, le=1024, description="Threads of one inference; 0 means the cores at hand.")
     max_batch: int = Field(0, ge=0, le=256, description="Images in one run of the model; 0 measures which is best.")
     batch_delay: float = Field(0.0, ge=0, le=1, description="Seconds a batch waits to fill; 0 has proved best.")
@@ -76,6 +78,13 @@ class ServerSettings(BaseSettings):
         if provider != "auto" and provider not in PROVIDERS:
             raise ValueError(f"unknown provider {provider!r}; choose one of auto, {', '.join(PROVIDERS)}")
         return provider
+
+    @field_validator("precision")
+    @classmethod
+    def _known_precision(cls, precision: str) -> str:
+        if precision not in ("auto", *PRECISIONS):
+            raise ValueError(f"unknown precision {precision!r}; choose one of auto, {', '.join(PRECISIONS)}")
+        return precision
 
     @field_validator("listen", "metrics_listen")
     @classmethod

@@ -19,6 +19,10 @@ def serve(
     provider: Annotated[
         str | None, typer.Option(help="auto, or a provider that must then really run.", rich_help_panel=MODEL)
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="float32, float16 or int8; auto: the bundle's default.", rich_help_panel=MODEL),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(help="Threads of one inference; 0: the cores at hand.", rich_help_panel=MODEL)
     ] = None,

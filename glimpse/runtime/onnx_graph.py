@@ -9,15 +9,17 @@ from numpy.typing import NDArray
 
 from glimpse.bundle import Bundle
 from glimpse.parts import Float32
+from glimpse.precision import Precision
 from glimpse.runtime.providers import Infer, Provider, ProviderError, ProviderMissing, execution_providers
 
 
-def open_graph(provider: Provider, bundle: Bundle, threads: int) -> Infer:
-    """Opens the graph on ``provider`` and makes sure that it is the one in use.
+def open_graph(provider: Provider, bundle: Bundle, precision: Precision, threads: int) -> Infer:
+    """Opens the graph of ``precision`` on ``provider`` and makes sure that it is the one in use.
 
     Raises:
         ProviderMissing: ONNX Runtime is missing, or lacks the provider.
         ProviderError: it silently chose another one, or the graph cannot be opened.
+        BundleError: the bundle has no graph of this precision.
     """
     try:
         import onnxruntime
@@ -31,11 +33,12 @@ def open_graph(provider: Provider, bundle: Bundle, threads: int) -> Infer:
         )
     if provider.name in {"cuda", "tensorrt"} and hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()  # finds CUDA and cuDNN in their wheels
+    graph = bundle.graph_of(precision)
     try:
         session = onnxruntime.InferenceSession(
-            bundle.graph,
+            graph,
             _options(onnxruntime, threads),
-            providers=execution_providers(provider, bundle, onnxruntime.__version__),
+            providers=execution_providers(provider, bundle, precision, onnxruntime.__version__),
         )
     except Exception as error:  # the binding raises its own types, one per status, with no common base but Exception
         raise ProviderError(f"provider {provider.name!r} cannot open {bundle.identity}: {error}") from error

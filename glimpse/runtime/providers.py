@@ -7,10 +7,8 @@ CPU, which a user then mistakes for a slow GPU.
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -18,14 +16,13 @@ from numpy.typing import NDArray
 
 from glimpse.bundle import Bundle
 from glimpse.parts import Float32
+from glimpse.precision import Precision
+from glimpse.runtime.tensorrt import provider_options
 
 Infer = Callable[[NDArray[np.uint8]], tuple[Float32, Float32]]
 """uint8 ``(N, H, W, 3)`` to float32 ``(N, sum D)`` vectors and float32 ``(N, P)`` visibilities; thread-safe."""
 
-Opener = Callable[["Provider", Bundle, int], Infer]
-
-BATCHES = (1, 8, 32)
-"""Smallest, usual and largest batch: TensorRT builds its engine for exactly this range."""
+Opener = Callable[["Provider", Bundle, Precision, int], Infer]
 
 
 class ProviderError(RuntimeError):
@@ -46,11 +43,12 @@ class Provider:
     """What a user has to install for it."""
     execution_provider: str = ""
     """ONNX Runtime's name for it; empty when ONNX Runtime is not involved."""
+    precisions: tuple[Precision, ...] = ("float32", "float16")
 
-    def open(self, bundle: Bundle, threads: int) -> Infer:
-        """Opens the graph; ProviderError when this provider does not really run it."""
+    def open(self, bundle: Bundle, precision: Precision, threads: int) -> Infer:
+        """Opens the graph of a precision; ProviderError when this provider does not really run it."""
         module, function = self.opener.split(":")
-        return cast(Opener, getattr(importlib.import_module(module), function))(self, bundle, threads)
+        return cast(Opener, getattr(importlib.import_module(module), function))(self, bundle, precision, threads)
 
 
 _ORT = "glimpse.runtime.onnx_graph:open_graph"
@@ -58,16 +56,25 @@ _GPU = "pip install '.[gpu]' (onnxruntime-gpu) and an NVIDIA driver"
 PROVIDERS: dict[str, Provider] = {
     provider.name: provider
     for provider in (
-        Provider("cpu", _ORT, "pip install '.[cpu]' (onnxruntime)", "CPUExecutionProvider"),
+        Provider(
+            "cpu", _ORT, "pip install '.[cpu]' (onnxruntime)", "CPUExecutionProvider", ("float32", "float16", "int8")
+        ),
+        # The bundle's int8 graph is made for CPUs: TensorRT refuses its unsigned activations, and CUDA runs it slower
+        # than float32.
         Provider("cuda", _ORT, _GPU, "CUDAExecutionProvider"),
-        Provider("tensorrt", _ORT, f"{_GPU}, and TensorRT 10", "TensorrtExecutionProvider"),
-        Provider("openvino", "glimpse.runtime.openvino:open_graph", "pip install '.[openvino]'"),
+        Provider("tensorrt", _ORT, f"{_GPU}, and pip install '.[tensorrt]'", "TensorrtExecutionProvider"),
+        Provider(
+            "openvino",
+            "glimpse.runtime.openvino:open_graph",
+            "pip install '.[openvino]'",
+            precisions=("float32", "bfloat16", "float16", "int8"),
+        ),
     )
 }
 
 AUTOMATIC = ("cuda", "cpu")
 """What ``auto`` tries, best first. TensorRT is not in it: building its engine takes minutes, which nobody who did not
-ask for it should wait for. Nor is OpenVINO, which may choose bfloat16 by itself."""
+ask for it should wait for. Nor is OpenVINO, whose start takes seconds."""
 
 
 def candidates(name: str) -> tuple[Provider, ...]:
@@ -83,7 +90,26 @@ def candidates(name: str) -> tuple[Provider, ...]:
     return (PROVIDERS[name],)
 
 
-def execution_providers(provider: Provider, bundle: Bundle, runtime_version: str) -> list[tuple[str, dict[str, Any]]]:
+def resolve_precision(provider: Provider, bundle: Bundle, wanted: str) -> Precision:
+    """The precision to run: ``wanted``, or for ``auto`` the bundle's default where the provider can.
+
+    Raises:
+        ProviderError: an unknown precision, or one that the provider does not compute in; the message lists those
+            that it does.
+    """
+    if wanted == "auto":
+        default = bundle.manifest.default_precision
+        return default if default in provider.precisions else "float32"
+    for precision in provider.precisions:
+        if precision == wanted:
+            return precision
+    choices = ", ".join(("auto", *provider.precisions))
+    raise ProviderError(f"provider {provider.name!r} does not compute in {wanted!r}; choose one of {choices}")
+
+
+def execution_providers(
+    provider: Provider, bundle: Bundle, precision: Precision, runtime_version: str
+) -> list[tuple[str, dict[str, Any]]]:
     """ONNX Runtime's provider list with options: the wanted one first, then what runs the nodes it cannot take."""
     cpu: tuple[str, dict[str, Any]] = ("CPUExecutionProvider", {})
     # HEURISTIC: the default tries every convolution algorithm again for each new batch size.
@@ -92,30 +118,5 @@ def execution_providers(provider: Provider, bundle: Bundle, runtime_version: str
         {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"},
     )
     if provider.name == "tensorrt":
-        return [("TensorrtExecutionProvider", tensorrt_options(bundle, runtime_version)), cuda, cpu]
+        return [("TensorrtExecutionProvider", provider_options(bundle, precision, runtime_version)), cuda, cpu]
     return [cuda, cpu] if provider.name == "cuda" else [cpu]
-
-
-def tensorrt_options(bundle: Bundle, runtime_version: str) -> dict[str, Any]:
-    """Options of the TensorRT provider: explicit batch range, engine and timing cache keyed by model and runtime.
-
-    Without an explicit profile TensorRT builds a new engine, for tens of seconds, at every new batch size
-    (microsoft/onnxruntime #12120). TensorRT itself adds the GPU's architecture to the names of cached files.
-    """
-    recipe = bundle.preprocessing
-    shapes = [f"images:{n}x{recipe.height}x{recipe.width}x3" for n in BATCHES]
-    folder = _cache_folder() / "tensorrt" / f"{bundle.identity.sha256[:16]}-ort{runtime_version}"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return {
-        "trt_profile_min_shapes": shapes[0],
-        "trt_profile_opt_shapes": shapes[1],
-        "trt_profile_max_shapes": shapes[2],
-        "trt_engine_cache_enable": True,
-        "trt_engine_cache_path": str(folder),
-        "trt_timing_cache_enable": True,
-        "trt_timing_cache_path": str(folder),
-    }
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glimpse"

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from glimpse.bundle import Bundle
 from glimpse.parts import UNIT_NORM_TOLERANCE, Float32, PartFeatures
+from glimpse.precision import Precision
 from glimpse.runtime.golden import GoldenMismatch, GoldenReport, compare
-from glimpse.runtime.providers import Infer, ProviderError, ProviderMissing, candidates
+from glimpse.runtime.providers import Infer, ProviderError, ProviderMissing, candidates, resolve_precision
 from glimpse.runtime.threads import available_cores
 
 _log = logging.getLogger(__name__)
@@ -24,10 +25,14 @@ class SessionError(RuntimeError):
 class Session:
     """Images to part features. `run` is thread-safe; make one with `open_session`."""
 
-    def __init__(self, bundle: Bundle, provider: str, threads: int, infer: Infer) -> None:
+    def __init__(
+        self, bundle: Bundle, provider: str, threads: int, infer: Infer, precision: Precision = "float32"
+    ) -> None:
         self.bundle = bundle
         self.provider = provider
         """``cpu``, ``cuda``, ``tensorrt`` or ``openvino``: what is in use, never ``auto``."""
+        self.precision = precision
+        """What is computed in, never ``auto``."""
         self.threads = threads
         self.schema = bundle.schema
         self._infer = infer
@@ -55,7 +60,8 @@ class Session:
     def verify(self) -> GoldenReport:
         """Runs the bundle's golden images and compares."""
         golden = self.bundle.golden()
-        return compare(golden.features, self.run(golden.images), self.bundle.manifest.golden)
+        tolerance = self.bundle.manifest.entry(self.precision).golden
+        return compare(golden.features, self.run(golden.images), tolerance)
 
     def _check(self, rows: int, vectors: Float32, visibility: Float32) -> None:
         """The rules of `PartFeatures` in three array operations: this runs once a batch, on the hot path."""
@@ -79,24 +85,31 @@ class Session:
             )
 
 
-def open_session(bundle: Bundle, provider: str = "auto", threads: int | None = None) -> Session:
+def open_session(
+    bundle: Bundle, provider: str = "auto", threads: int | None = None, precision: str = "auto"
+) -> Session:
     """Opens a bundle on a provider, checks which one is really in use, and compares the golden samples.
 
     Args:
         bundle: from `glimpse.bundle.open_bundle`.
         provider: ``auto`` (the best that works) or a key of `PROVIDERS`, which is then the only one accepted.
         threads: threads of one inference; default: the cores this process may use.
+        precision: ``auto`` (the bundle's default, usually float32) or one of `glimpse.precision.PRECISIONS`.
 
     Raises:
-        ProviderError: the provider is unknown, missing or not really in use.
+        ProviderError: the provider is unknown, missing or not really in use, or does not compute in this precision.
+        BundleError: the bundle has no graph of this precision.
         GoldenMismatch: its results are too far from the golden samples.
         SessionError: its results are not part features at all.
     """
     threads = threads or available_cores()
     choices = candidates(provider)
+    if provider == "auto" and precision != "auto":
+        choices = tuple(choice for choice in choices if precision in choice.precisions) or choices[-1:]
     for choice in choices:
         try:
-            infer = choice.open(bundle, threads)
+            number = resolve_precision(choice, bundle, precision)
+            infer = choice.open(bundle, number, threads)
         except ProviderError as error:
             if choice is choices[-1]:
                 raise
@@ -104,11 +117,12 @@ def open_session(bundle: Bundle, provider: str = "auto", threads: int | None = N
             level = logging.DEBUG if isinstance(error, ProviderMissing) else logging.WARNING
             _log.log(level, "provider passed over: %s", error)
             continue
-        session = Session(bundle, choice.name, threads, infer)
+        session = Session(bundle, choice.name, threads, infer, number)
         report = session.verify()
         if not report.passed:
             raise GoldenMismatch(
-                f"{bundle.identity} on provider {choice.name!r} fails its golden samples: {'; '.join(report.problems)}"
+                f"{bundle.identity} in {number} on provider {choice.name!r} fails its golden samples: "
+                f"{'; '.join(report.problems)}"
             )
         return session
     raise ProviderError(f"no provider to try for {provider!r}")

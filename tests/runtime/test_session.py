@@ -122,7 +122,7 @@ def test_tensorrt_gets_an_explicit_range_of_batches_and_a_cache_of_its_model(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    providers = execution_providers(PROVIDERS["tensorrt"], bundle, "1.31.1")
+    providers = execution_providers(PROVIDERS["tensorrt"], bundle, "float32", "1.31.1")
     assert [name for name, _ in providers] == [
         "TensorrtExecutionProvider",
         "CUDAExecutionProvider",

@@ -37,6 +37,7 @@ def test_unknown_key_is_an_error() -> None:
         ("listen", "localhost:70000", "0 to 65535"),
         ("listen", "::1:50051", r"\[address\]:port"),
         ("provider", "rocm", "choose one of auto, cpu, cuda"),
+        ("precision", "int4", "choose one of auto, float32, bfloat16, float16, int8"),
         ("max_batch", -1, "greater than or equal to 0"),
         ("tls_cert", "cert.pem", "both tls_cert and tls_key"),
         ("client_ca", "ca.pem", "client_ca needs"),
