@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.annotated import Annotated
+from trainer.data.annotated import UNKNOWN, Annotated
 from trainer.recipe import AugmentationRecipe
 
 Image = NDArray[np.uint8]
@@ -45,7 +45,8 @@ def replace_backdrop(sample: Annotated, other: Image, random: np.random.Generato
     Nothing happens where the person's pixels are not known.
     """
     regions = sample.maps.get("regions")
-    if regions is None or not ((regions > 0) & (regions < 255)).any() or (regions == 255).any():
+    # The highest label: 0 where nobody is seen, 255 where anything is unknown.
+    if regions is None or int(regions.max()) in (0, UNKNOWN):
         return sample
     height, width = regions.shape
     share = random.uniform(0.2, 0.6)
@@ -55,8 +56,8 @@ def replace_backdrop(sample: Annotated, other: Image, random: np.random.Generato
     if random.random() < 0.5:
         behind = 255 - behind
     # A soft edge, so that the cut itself does not tell where the person is.
-    alpha = cv2.GaussianBlur((regions > 0).astype(np.float32), (5, 5), 1.0)[..., None]
-    return sample.with_image(np.asarray(alpha * sample.image + (1 - alpha) * behind, np.uint8))
+    alpha = cv2.GaussianBlur((regions > 0).astype(np.float32), (5, 5), 1.0)
+    return sample.with_image(np.asarray(cv2.blendLinear(sample.image, behind, alpha, 1 - alpha), np.uint8))
 
 
 ORDERS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
@@ -65,7 +66,11 @@ ORDERS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 
 def reordered(image: Image, order: int) -> Image:
     """The image with its channels in one of `ORDERS`: the same picture of a person in clothes of other colours."""
-    return np.ascontiguousarray(image[..., ORDERS[order]])
+    turned = np.empty_like(image, order="C")
+    cv2.mixChannels(
+        [np.ascontiguousarray(image)], [turned], [n for pair in zip(ORDERS[order], range(3), strict=True) for n in pair]
+    )
+    return turned
 
 
 def _move(sample: Annotated, most: float, random: np.random.Generator) -> Annotated:

@@ -43,4 +43,5 @@ def cached(folder: Path, shapes: Mapping[str, tuple[tuple[int, ...], type]], fil
             staging.rename(folder)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-    return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in shapes}
+    # As plain arrays: a `memmap` costs more to index than a small image to copy.
+    return {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in shapes}

@@ -221,12 +221,12 @@ def visible_shares(
             not certain, since a parsing model overlooks small parts.
         covered: ``(H, W)``.
     """
-    seen = np.bincount(regions.ravel(), minlength=256)[: len(PARTS)].astype(np.float64)
+    seen = cv2.calcHist([regions], [0], None, [256], [0, 256]).ravel()[: len(PARTS)].astype(np.float64)
     seen[0] = seen[1:].sum()
     known = np.isfinite(extent)
     with np.errstate(invalid="ignore"):
         shares = np.clip(seen / np.maximum(extent, 1), 0, 1)
-    return np.where(np.isnan(extent), 1.0 - covered.mean(), shares).astype(np.float32), known
+    return np.where(np.isnan(extent), 1.0 - np.count_nonzero(covered) / covered.size, shares).astype(np.float32), known
 
 
 def shares_of(sources: Sequence[Source], shares: Mapping[str, float]) -> NDArray[np.float64] | None:
