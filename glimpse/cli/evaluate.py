@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -89,7 +89,7 @@ def evaluate(
     from glimpse.cli.figures import print_report
     from trainer.data import find_trials
     from trainer.evaluation import load_features, save_features
-    from trainer.evaluation.report import mean_of
+    from trainer.evaluation.trials import mean_of
 
     if robustness and model is None:
         raise typer.BadParameter("--robustness needs a model: features cannot be covered")
@@ -107,22 +107,20 @@ def evaluate(
             report.mkdir(parents=True, exist_ok=True)
             if open_set or robustness:
                 import matplotlib  # noqa: F401
-        found = []
-        for listing in listings or (None,):
-            if listing is None:
-                extraction = load_features(features or Path())
-            else:
-                extraction = _extract(listing, opened)
-            found.append(_measure(extraction, listing, opened, reranking, open_set, robustness))
+        extractions = _extract(listings, opened) if opened else (load_features(features or Path()),)
+        found = [
+            _measure(extraction, listings[trial] if listings else None, opened, reranking, open_set, robustness)
+            for trial, extraction in enumerate(extractions)
+        ]
         whole = mean_of(found)
         if features_out is not None:
-            save_features(features_out, extraction)
+            save_features(features_out, extractions[0])
     print_report(whole)
     if json is not None:
         whole.write_json(json)
     if report is not None:
         with _told():
-            _write(report, whole, extraction, listing, opened, pictures)
+            _write(report, whole, extractions[0], listings[0] if listings else None, opened, pictures)
 
 
 def _reranking(settings: str) -> Reranking:
@@ -148,16 +146,17 @@ def _told() -> Iterator[None]:
         raise Failure(str(error)) from error
 
 
-def _extract(listing: Listing, model: EvaluatedModel | None) -> Extraction:
-    from trainer.evaluation import extract_listing
+def _extract(listings: Sequence[Listing], model: EvaluatedModel) -> tuple[Extraction, ...]:
+    from trainer.evaluation.trials import extract_trials
 
-    assert model is not None
     if model.poses is not None:
-        coverage = model.poses.coverage((*listing.query.ids, *listing.gallery.ids), "keypoints")
-        listing = replace(listing, facts=(*listing.facts, f"{coverage}; without them a person counts as unseen"))
-    with _counted("images", len(listing.query) + len(listing.gallery)) as report:
-        return extract_listing(
-            listing,
+        ids = {image_id: None for listing in listings for image_id in (*listing.query.ids, *listing.gallery.ids)}
+        fact = f"{model.poses.coverage(ids, 'keypoints')}; without them a person counts as unseen"
+        listings = [replace(listing, facts=(*listing.facts, fact)) for listing in listings]
+    # Of several trials most images are the same; the bar's total is known when the first is done.
+    with _counted("images") as report:
+        return extract_trials(
+            listings,
             model.preprocessing,
             model.run,
             report,
@@ -177,7 +176,7 @@ def _measure(
 ) -> Report:
     from trainer.evaluation import evaluate as measure
     from trainer.evaluation.open_set import measure_open_set
-    from trainer.evaluation.robustness import RATIOS, measure_robustness
+    from trainer.evaluation.robustness import measure_robustness
 
     report = measure(extraction, reranking)
     if open_set:
@@ -190,7 +189,7 @@ def _measure(
             raise Failure(
                 "--robustness is not for a model that is given key-points: whose joints are covered is unknown"
             )
-        with _counted("covered images", (len(RATIOS) - 1) * len(listing.query)) as count:
+        with _counted("covered images") as count:
             curve = measure_robustness(extraction, listing, model.preprocessing, model.run, count, batch=model.batch)
         report = replace(report, robustness=curve)
     return report
@@ -233,13 +232,16 @@ def _write(
 
 
 @contextmanager
-def _counted(label: str, total: int) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar that is told how many are done."""
-    with progress(label, total) as advance:
+def _counted(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar that is told how many are done, of how many."""
+    with ExitStack() as stack:
+        advance: Callable[[], None] | None = None
         seen = 0
 
-        def report(done: int, _: int) -> None:
-            nonlocal seen
+        def report(done: int, total: int) -> None:
+            nonlocal advance, seen
+            if advance is None:
+                advance = stack.enter_context(progress(label, total))
             for _ in range(done - seen):
                 advance()
             seen = done

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from trainer.evaluation import Report
 
 
+LABEL_WIDTH = len("by visibility")
+
+
 def print_report(report: Report) -> None:
     """Tables with their protocol beneath."""
     rows = [
@@ -55,13 +58,19 @@ def print_report(report: Report) -> None:
         _facts(next(iter(report.open_set.values())).facts)
 
 
-def _print(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def _print(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Figures are never cut, not even on a narrow screen; the first column may be folded."""
     table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    needed = LABEL_WIDTH
     for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if place else "left", no_wrap=place > 0)
+        if place == 0:
+            table.add_column(column, min_width=LABEL_WIDTH)
+        else:
+            table.add_column(column, justify="right", no_wrap=True)
+            needed += 3 + max(len(cell) for cell in (column, *(row[place] for row in rows)))
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Console(width=max(Console().width, needed)).print(table)
 
 
 def _facts(facts: Iterable[str]) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from glimpse.metrics import RetrievalMetrics
 from glimpse.reranking import Reranking
@@ -80,41 +78,3 @@ def evaluate(extraction: Extraction, reranking: Reranking | None = None) -> Repo
     if shots is None:
         rows |= by_hidden_share(query, weighted) | by_visible_parts(query, weighted)
     return Report(extraction.name, facts, rows, extraction.model)
-
-
-def mean_of(reports: Sequence[Report]) -> Report:
-    """The mean over the trials of one protocol, with the spread of each figure; queries are added up.
-
-    A row counts where every trial has it. Robustness and open-set figures are of single trials and left out.
-
-    Raises:
-        ValueError: no reports.
-    """
-    if not reports:
-        raise ValueError("a mean needs at least one report")
-    if len(reports) == 1:
-        return reports[0]
-    rows, spread = {}, {}
-    for name in reports[0].rows:
-        if all(name in report.rows for report in reports):
-            own = [report.rows[name] for report in reports]
-            rows[name], spread[name] = _mean(own)
-    # What differs between trials (the number of the split) is said once, of the first.
-    facts = (*reports[0].facts, f"mean of {len(reports)} trials; the facts above are of the first")
-    return replace(reports[0], rows=rows, facts=facts, spread=spread, robustness=None, open_set={})
-
-
-def _mean(trials: Sequence[RetrievalMetrics]) -> tuple[RetrievalMetrics, dict[str, float]]:
-    cmc = np.array([trial.cmc for trial in trials])  # [T, ranks]
-    others = np.array([(trial.mAP, trial.mAP_trapezoidal, trial.mINP) for trial in trials])
-    mean = RetrievalMetrics(
-        queries=sum(trial.queries for trial in trials),
-        skipped=sum(trial.skipped for trial in trials),
-        ranks=trials[0].ranks,
-        cmc=tuple(cmc.mean(axis=0).tolist()),
-        mAP=float(others[:, 0].mean()),
-        mAP_trapezoidal=float(others[:, 1].mean()),
-        mINP=float(others[:, 2].mean()),
-    )
-    figures = [trial.to_dict() for trial in trials]
-    return mean, {name: float(np.std([one[name] for one in figures], ddof=1)) for name in FIGURES}

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
-import pytest
 
 from glimpse.metrics import RankingMetrics, RetrievalMetrics
 from glimpse.open_set import Searches
@@ -17,8 +15,8 @@ from trainer.evaluation import Report
 from trainer.evaluation.markdown import to_markdown
 from trainer.evaluation.open_set import open_set_of
 from trainer.evaluation.plots import plot_open_set, plot_robustness
-from trainer.evaluation.report import mean_of
 from trainer.evaluation.robustness import Robustness, RobustnessPoint
+from trainer.evaluation.trials import mean_of
 
 
 def figures(*ranks: list[int]) -> RetrievalMetrics:
@@ -50,25 +48,6 @@ def open_set():
     mate = random.integers(0, 40, 200)
     distance[np.arange(200), mate] *= 0.3
     return open_set_of(Searches(distance, joint, mate, np.arange(200)), sizes=(5, 10), trials=2)
-
-
-def test_a_mean_over_trials_and_its_spread_by_hand() -> None:
-    first = Report("halves", ("split 0",), {"weighted": figures([1], [1]), "hidden 0%-1%": figures([1])})
-    second = Report("halves", ("split 1",), {"weighted": figures([1], [2])})
-    mean = mean_of([first, second])
-    assert list(mean.rows) == ["weighted"]  # the other row is not in every trial
-    assert mean.rows["weighted"].queries == 4
-    assert mean.rows["weighted"].rank1 == 0.75
-    assert mean.rows["weighted"].mAP == 0.875
-    assert mean.rows["weighted"].mINP == 0.875
-    assert mean.rows["weighted"].mAP_trapezoidal == (1 + 0.625) / 2
-    assert mean.spread["weighted"]["rank1"] == pytest.approx(math.sqrt(2 * 0.25**2))
-    assert mean.spread["weighted"]["mAP"] == pytest.approx(math.sqrt(2 * 0.125**2))
-    assert mean.facts == ("split 0", "mean of 2 trials; the facts above are of the first")
-    assert mean.to_dict()["spread"]["weighted"]["rank5"] == 0
-    assert mean_of([first]) is first
-    with pytest.raises(ValueError, match="at least one report"):
-        mean_of([])
 
 
 def test_markdown_has_every_figure_with_the_facts_beneath() -> None:
