@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from glimpse.calibration import Calibration
 from glimpse.parts import Part, PartSchema
 from glimpse.precision import DEFAULTS, FILES, GRAPH, GoldenTolerance, Precision, PrecisionEntry
 from glimpse.preprocessing import Preprocessing
@@ -86,6 +87,8 @@ class Manifest(_Strict):
     metrics: dict[str, float] = Field(default_factory=dict)
     """Measured figures, keyed by what was measured; `protocol` says how."""
     protocol: str = ""
+    calibration: Calibration | None = None
+    """From distance to the probability of a match; None until `glimpse calibrate` has made one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -111,6 +114,12 @@ class Manifest(_Strict):
             raise ValueError(
                 f"default_precision is {self.default_precision}, but the bundle has {', '.join(self.graphs)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _calibration_is_of_this_model(self) -> Manifest:
+        if self.calibration is not None:
+            self.calibration.check_model(self.part_schema.to_schema(), self.files[GRAPH])
         return self
 
     @property
