@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import repeat
 
+from glimpse.bundle import Bundle
+from glimpse.calibration import Calibration
 from glimpse.distance import explain
 from protos.glimpse.v1 import search_pb2
 from server import wire
 from server.extraction.extractor import StageSeconds
 from server.galleries.gallery import Gallery
 from server.galleries.ranking import Ranking, SearchOptions
+from server.galleries.settings import GallerySettings
 from server.services.query import Query
 
 PAGE = 1000
@@ -19,11 +23,22 @@ PAGE_BYTES = 3 << 20
 """A page with large attributes ends early: clients accept 4 MiB by default."""
 
 
+def calibration_of(bundle: Bundle, settings: GallerySettings, options: SearchOptions) -> Calibration | None:
+    """The bundle's calibration where it holds for the distances of a search: those of its model, by its schema's
+    weights and prior."""
+    calibration = bundle.manifest.calibration
+    if calibration is None or options.part_weights or settings.model is None:
+        return None
+    ours = settings.model.sha256 == bundle.identity.sha256 and calibration.fits(settings.schema)
+    return calibration if ours else None
+
+
 def matches_of(
     request: search_pb2.SearchRequest,
     query: Query,
     options: SearchOptions,
     ranking: Ranking,
+    calibration: Calibration | None = None,
     first: int = 0,
     last: int | None = None,
 ) -> list[search_pb2.Match]:
@@ -32,7 +47,10 @@ def matches_of(
     matches = []
     distances = ranking.distance[first:last].tolist()
     joints = ranking.joint[first:last].tolist()
-    for rank, (distance, joint) in enumerate(zip(distances, joints, strict=True), first):
+    chances: Iterable[float | None] = repeat(None, len(distances))
+    if calibration is not None:
+        chances = calibration.probability(ranking.distance[first:last], ranking.joint[first:last]).tolist()
+    for rank, (distance, joint, chance) in enumerate(zip(distances, joints, chances, strict=True), first):
         item = ranking.item(rank)
         match = search_pb2.Match(
             item_id=item.item_id,
@@ -40,6 +58,7 @@ def matches_of(
             camera_id=item.camera_id,
             joint_visibility=joint,
             distance=distance if distance == distance else None,  # NaN: incomparable
+            probability=chance if distance == distance else None,
         )
         if item.captured_at is not None:
             match.captured_at.CopyFrom(wire.timestamp_of(item.captured_at))
@@ -63,13 +82,17 @@ def _explain(match: search_pb2.Match, query: Query, options: SearchOptions, rank
 
 
 def pages_of(
-    request: search_pb2.SearchRequest, query: Query, options: SearchOptions, ranking: Ranking
+    request: search_pb2.SearchRequest,
+    query: Query,
+    options: SearchOptions,
+    ranking: Ranking,
+    calibration: Calibration | None = None,
 ) -> Iterator[search_pb2.SearchResponse]:
     """A whole ranking, page by page."""
     count, start = len(ranking.rows), 0
     size = PAGE
     while start < count:
-        matches = matches_of(request, query, options, ranking, start, min(count, start + size))
+        matches = matches_of(request, query, options, ranking, calibration, start, min(count, start + size))
         page = search_pb2.SearchResponse(matches=matches, exact=ranking.exact, rank_offset=start)
         page.gallery_sequence = ranking.sequence
         if len(matches) > 1 and page.ByteSize() > PAGE_BYTES:

@@ -16,7 +16,7 @@ from server.errors import ServerError, forget_traceback
 from server.extraction.extractor import Extracted, StageSeconds
 from server.interceptors import Context, Refused, deadline_of, note, status_of
 from server.services.floor import Floor
-from server.services.matches import describe, matches_of, pages_of, tell_time
+from server.services.matches import calibration_of, describe, matches_of, pages_of, tell_time
 from server.services.pipeline import Pipeline
 from server.services.query import Query, images_of, options_of, with_query
 
@@ -71,13 +71,14 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
         started = time.perf_counter()
         gallery = floor.catalog.get(request.gallery)
         options = options_of(request, gallery.settings, whole=True)
+        calibration = calibration_of(floor.bundle, gallery.settings, options)
 
         def work(query: Query) -> tuple[Iterator[search_pb2.SearchResponse], search_pb2.SearchResponse, int]:
             begun = time.perf_counter()
             ranking = gallery.search(query.features, options)
             seconds = time.perf_counter() - begun
             floor.telemetry.stage("search", seconds)
-            pages = pages_of(request, query, options, ranking)
+            pages = pages_of(request, query, options, ranking, calibration)
             first = next(pages, None) or search_pb2.SearchResponse()
             describe(first, gallery, query, ranking)
             tell_time(first, query.seconds, seconds, started)
@@ -138,6 +139,7 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
         started = time.perf_counter()
         gallery = floor.catalog.get(request.gallery)
         options = options_of(request, gallery.settings, whole=False)
+        calibration = calibration_of(floor.bundle, gallery.settings, options)
 
         def work(query: Query) -> search_pb2.SearchResponse:
             begun = time.perf_counter()
@@ -146,7 +148,7 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
             floor.telemetry.stage("search", seconds)
             if len(ranking):
                 floor.telemetry.best_match(float(ranking.joint[0]))
-            response = search_pb2.SearchResponse(matches=matches_of(request, query, options, ranking))
+            response = search_pb2.SearchResponse(matches=matches_of(request, query, options, ranking, calibration))
             describe(response, gallery, query, ranking)
             tell_time(response, query.seconds, seconds, started)
             return response
