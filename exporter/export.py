@@ -1,24 +1,57 @@
-"""Checkpoint to bundle: graph, parity gate, golden samples, manifest."""
+"""Checkpoint to bundle: graphs, parity gate, golden samples, manifest."""
 
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from exporter.graph import OPSET, ParityReport, check_parity, export_graph
+from exporter.int8 import calibration_images
+from exporter.variants import Judged, Trial, make_variants
 from glimpse.bundle import Bundle, SchemaEntry, golden_bytes, utc_now, write_bundle
-from glimpse.parts import PartFeatures
 from glimpse.people import PeopleGenerator
+from glimpse.precision import FILES, GateLimits, Precision
 from glimpse.preprocessing import Preprocessing
+from glimpse.runtime.gate import FILE, QUERIES, Fixture, Reference, Verdict, run_in_batches
+from glimpse.runtime.gate.fixture import Progress
 from trainer.backbones import BACKBONES
 from trainer.checkpoint import Checkpoint, load_checkpoint
+from trainer.loop import features_of
 
 GOLDEN_SAMPLES = 8
 _SEED = 20_000  # of the golden people: none of training, validation or test
+
+
+class GateFailed(RuntimeError):
+    """A graph does not rank as the checkpoint does; no bundle was written. `judged` says which, and how far off."""
+
+    def __init__(self, judged: Sequence[Judged]) -> None:
+        self.judged = tuple(judged)
+        failed = [each for each in judged if not each.verdict.passed]
+        super().__init__(
+            "; ".join(f"{each.verdict.figures.precision}: {'; '.join(each.verdict.problems)}" for each in failed)
+        )
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A bundle and what its gates said."""
+
+    bundle: Bundle
+    parity: ParityReport
+    """ONNX Runtime against torch at several batch sizes."""
+    judged: tuple[Judged, ...]
+    """One a precision, float32 first."""
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        return tuple(each.verdict for each in self.judged)
 
 
 def export(
@@ -28,7 +61,13 @@ def export(
     version: str = "0.1.0",
     metrics: Mapping[str, float] | None = None,
     protocol: str = "",
-) -> tuple[Bundle, ParityReport]:
+    precisions: Sequence[Precision] = (),
+    queries: int = QUERIES,
+    calibration: Path | None = None,
+    limits: Mapping[Precision, GateLimits] | None = None,
+    default_precision: Precision = "float32",
+    progress: Progress | None = None,
+) -> Exported:
     """Exports a checkpoint to a bundle (folder, or ``.zip``) and opens it again.
 
     Args:
@@ -37,19 +76,54 @@ def export(
         version: of the bundle.
         metrics: figures measured on the exported model, put into the manifest beside the validation's.
         protocol: how they were measured.
+        precisions: ``float16``, ``int8``: graphs to add to the float32 one.
+        queries: occluded queries of the parity gate, a multiple of 4.
+        calibration: folder of images for int8's ranges; generated people when None.
+        limits: of the gate, where the defaults of `glimpse.precision` do not fit.
+        default_precision: what ``--precision auto`` runs.
+        progress: called while a model describes the gate's people, in images.
 
     Raises:
-        CheckpointError: not a checkpoint. ParityError: the graph differs from it. BundleError: ``target`` is taken.
+        CheckpointError: not a checkpoint. ParityError: the graph differs from it. GateFailed: a precision does not
+            rank as it does. CalibrationError: no calibration images. BundleError: ``target`` is taken.
+        ValueError: ``default_precision`` is not among those made, or ``queries`` is no multiple of 4.
     """
+    if default_precision not in ("float32", *precisions):
+        raise ValueError(
+            f"the default precision is {default_precision}, but only {', '.join(('float32', *precisions))} are made"
+        )
     stored = load_checkpoint(checkpoint)
-    method, recipe, origins = stored.build(), stored.recipe, stored.provenance
-    graph = export_graph(method, recipe.preprocessing, {"name": recipe.name, "version": version})
-    images = golden_images(recipe.preprocessing)
-    report = check_parity(method, graph, images)
-    golden = golden_bytes(images, _run(graph, images, stored))
+    method, preprocessing = stored.build(), stored.recipe.preprocessing
+    samples = calibration_images(preprocessing, calibration) if "int8" in precisions else None
+    graph = export_graph(method, preprocessing, {"name": stored.recipe.name, "version": version})
+    images = golden_images(preprocessing)
+    parity = check_parity(method, graph, images)
+    fixture = Fixture(queries)
+    people = fixture.images(preprocessing, progress=progress)
+    reference = Reference.of(fixture, people, run_in_batches(lambda some: features_of(method, some), people, progress))
+    # The golden samples are the checkpoint's word, not that of the runtime which they judge.
+    golden = features_of(method, images)
+    trial = Trial(graph, preprocessing, fixture, people, reference, images, golden, samples, progress)
+    judged = make_variants(trial, precisions, limits or {})
+    if not all(each.verdict.passed for each in judged):
+        raise GateFailed(judged)
+    manifest = _manifest(stored, version) | {
+        "metrics": {**stored.metrics, **(metrics or {})},
+        "protocol": protocol,
+        "precisions": {each.verdict.figures.precision: each.entry.model_dump(mode="json") for each in judged},
+        "default_precision": default_precision,
+    }
+    contents = {FILES[each.verdict.figures.precision]: each.graph for each in judged}
+    contents |= {"golden.npz": golden_bytes(images, golden), FILE: reference.to_bytes()}
+    return Exported(write_bundle(target, manifest, contents), parity, judged)
+
+
+def _manifest(stored: Checkpoint, version: str) -> dict[str, Any]:
+    """What the checkpoint says of itself."""
+    recipe, origins = stored.recipe, stored.provenance
     spec = BACKBONES.get(recipe.backbone.name)
     origin = f", ImageNet weights ({spec.license if spec else 'by timm'})" if recipe.backbone.pretrained else ""
-    manifest = {
+    return {
         "name": recipe.name,
         "version": version,
         "method": recipe.method,
@@ -72,10 +146,7 @@ def export(
                 )
             ),
         },
-        "metrics": {**stored.metrics, **(metrics or {})},
-        "protocol": protocol,
     }
-    return write_bundle(target, manifest, {"model.onnx": graph, "golden.npz": golden}), report
 
 
 def golden_images(preprocessing: Preprocessing) -> NDArray[np.uint8]:
@@ -86,11 +157,3 @@ def golden_images(preprocessing: Preprocessing) -> NDArray[np.uint8]:
         view = generator.view(i // 2, i % 2, i, occlusion=(0.3, 0.7) if i % 2 else None)
         images.append(preprocessing(view.image))
     return np.stack(images)
-
-
-def _run(graph: bytes, images: NDArray[np.uint8], stored: Checkpoint) -> PartFeatures:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    vectors, visibility = session.run(["vectors", "visibility"], {"images": images})
-    return PartFeatures(vectors, visibility, stored.schema)

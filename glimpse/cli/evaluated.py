@@ -43,7 +43,9 @@ class EvaluatedModel:
         return lambda image_id, old: given_points(self.poses, image_id, old, size)
 
 
-def open_model(path: Path, provider: str, threads: int | None, annotations: Path | None) -> EvaluatedModel:
+def open_model(
+    path: Path, provider: str, threads: int | None, annotations: Path | None, precision: str = "auto"
+) -> EvaluatedModel:
     """Opens ``path``: a folder or ``.zip`` is a bundle, any other file a checkpoint.
 
     Raises:
@@ -51,11 +53,13 @@ def open_model(path: Path, provider: str, threads: int | None, annotations: Path
         Failure: an option that does not go with such a model.
     """
     if path.is_dir() or path.suffix == ".zip" or not path.exists():
-        return _bundle(path, provider, threads, annotations)
+        return _bundle(path, provider, threads, annotations, precision)
+    if precision != "auto":
+        raise Failure(f"--precision {precision} is for bundles; a checkpoint runs in torch")
     return _checkpoint(path, provider, threads, annotations)
 
 
-def _bundle(path: Path, provider: str, threads: int | None, annotations: Path | None) -> EvaluatedModel:
+def _bundle(path: Path, provider: str, threads: int | None, annotations: Path | None, precision: str) -> EvaluatedModel:
     from glimpse.bundle import open_bundle
     from glimpse.runtime import open_session
     from trainer.evaluation.features import BATCH
@@ -64,7 +68,7 @@ def _bundle(path: Path, provider: str, threads: int | None, annotations: Path | 
     if annotations is not None:
         raise Failure("--annotations are for checkpoints of methods that are given key-points; a bundle takes none")
     bundle = open_bundle(path)
-    session = open_session(bundle, provider, threads)
+    session = open_session(bundle, provider, threads, precision)
     return EvaluatedModel(bundle.preprocessing, session.run, bundle_facts(bundle), BATCH)
 
 

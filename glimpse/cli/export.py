@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from glimpse.cli.boundary import Failure
+from glimpse.cli.boundary import Failure, complain
+from glimpse.precision import PRECISIONS
+
+if TYPE_CHECKING:
+    from exporter.variants import Judged
+
+
+class Extra(StrEnum):
+    """Precisions that can be added."""
+
+    float16 = "float16"
+    int8 = "int8"
 
 
 def export(
@@ -19,25 +31,87 @@ def export(
         list[Path] | None,
         typer.Option(metavar="FILE.json", help="Report of `glimpse evaluate --json` to record; repeatable."),
     ] = None,
+    precision: Annotated[
+        list[Extra] | None, typer.Option(help="A graph to add to the float32 one: float16, int8; repeatable.")
+    ] = None,
+    default: Annotated[
+        Literal["float32", "float16", "int8"], typer.Option(help="What `--precision auto` will run.")
+    ] = "float32",
+    calibration: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Images for int8's ranges; else generated people.")
+    ] = None,
+    queries: Annotated[int, typer.Option(min=4, help="Occluded queries of the parity gate.")] = 2000,
+    engine: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also build a TensorRT engine for the GPU here.")
+    ] = None,
 ) -> None:
-    """Export to ONNX, check it against the checkpoint, and write a bundle with golden samples.
+    """Export to ONNX, hold it against the checkpoint, and write a bundle with golden samples.
 
-    Example: glimpse export checkpoints/glimpse-baseline/checkpoint.pt models/glimpse-baseline
+    The parity gate runs every precision on occluded people and compares parts, visibility and rankings with the
+    checkpoint's. Exit code 1, and no bundle, when one is further off than its limits.
+
+    Example: glimpse export checkpoints/glimpse-lite/checkpoint.pt models/glimpse-lite --precision int8
     """
+    from exporter.export import GateFailed
     from exporter.export import export as run
     from exporter.graph import ParityError
+    from exporter.int8 import CalibrationError
     from trainer.checkpoint import CheckpointError
 
     figures, protocol = _recorded(metrics or [])
+    wanted = tuple(name for name in PRECISIONS if name in {each.value for each in precision or ()})
+    if default not in ("float32", *wanted):
+        raise typer.BadParameter(f"add it with --precision {default} first", param_hint="--default")
+    if calibration is not None and "int8" not in wanted:
+        raise typer.BadParameter("only --precision int8 is calibrated", param_hint="--calibration")
     try:
-        written, parity = run(checkpoint, bundle, version=version, metrics=figures, protocol=protocol)
-    except (ParityError, CheckpointError) as error:
+        exported = run(
+            checkpoint,
+            bundle,
+            version=version,
+            metrics=figures,
+            protocol=protocol,
+            precisions=wanted,
+            queries=queries,
+            calibration=calibration,
+            default_precision=default,
+        )
+    except GateFailed as error:
+        for judged in error.judged:
+            _show(judged)
+        raise Failure(f"{bundle} was not written: {error}") from error
+    except (ParityError, CheckpointError, CalibrationError, ValueError) as error:
         raise Failure(str(error)) from error
-    size = sum(map(len, written.contents.values())) / 2**20
+    for judged in exported.judged:
+        _show(judged)
+    written, parity = exported.bundle, exported.parity
+    size = sum(len(data) for data in written.contents.values()) / 2**20
     typer.echo(
         f"{bundle}: {written.identity}, {size:.1f} MiB; ONNX Runtime against torch: smallest cosine of a part "
         f"{parity.min_cosine:.7f}, largest visibility difference {parity.max_visibility_difference:.1e}"
     )
+    if engine is not None:
+        from exporter.tensorrt import EngineError, build_engine
+
+        try:
+            built = build_engine(written, "float16" if "float16" in wanted else "float32")
+        except EngineError as error:
+            raise Failure(str(error)) from error
+        built.write(engine)
+        typer.echo(f"{engine}: {built.about}")
+
+
+def _show(judged: Judged) -> None:
+    """The gate's table, and of a graph that failed the layers at which it goes wrong."""
+    for line in judged.verdict.lines():
+        if line.startswith("!"):
+            complain(line)
+        else:
+            typer.echo(line)
+    if judged.entry.kept_in_float:
+        typer.echo(f"  kept in float32: {', '.join(judged.entry.kept_in_float)}")
+    for layer in judged.layers:
+        complain(f"! {layer}")
 
 
 def _recorded(reports: list[Path]) -> tuple[dict[str, float], str]:

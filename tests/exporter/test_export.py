@@ -49,7 +49,7 @@ def checkpoint(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="module")
 def bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("bundles") / "small"
-    export(checkpoint, target, version="1.2.3", metrics={"made_up": 0.5}, protocol="none")
+    export(checkpoint, target, version="1.2.3", metrics={"made_up": 0.5}, protocol="none", queries=12)
     return target
 
 

@@ -10,7 +10,7 @@ The exporter runs the same gate with the checkpoint's features before it writes 
 """
 
 from glimpse.runtime.gate.fixture import FILE, QUERIES, QUICK_QUERIES, Fixture, GateError, Reference
-from glimpse.runtime.gate.verdict import Verdict, judge, measure
+from glimpse.runtime.gate.verdict import Verdict, judge, measure, run_in_batches
 
 __all__ = [
     "FILE",
@@ -22,4 +22,5 @@ __all__ = [
     "Verdict",
     "judge",
     "measure",
+    "run_in_batches",
 ]

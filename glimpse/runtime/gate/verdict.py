@@ -96,11 +96,11 @@ def measure(
     Raises:
         ValueError: features of another schema.
     """
-    features = _run(extract, images, progress).stored()  # as the reference is
+    features = run_in_batches(extract, images, progress).stored()  # as the reference is
     schema = reference.schema
     if not schema.same_layout(features.schema):
         raise ValueError(f"the reference has parts {schema.describe()}, the model {features.schema.describe()}")
-    some = np.ascontiguousarray(images[:MATES])
+    some = np.array(images[:MATES])
     together, alone = extract(some), [extract(some[row : row + 1]) for row in range(len(some))]
     mates = max(
         float(np.abs(together.vectors - np.concatenate([one.vectors for one in alone])).max()),
@@ -174,10 +174,11 @@ def weighted_cosines(reference: PartFeatures, features: PartFeatures) -> list[fl
     return least
 
 
-def _run(extract: Extract, images: NDArray[np.uint8], progress: Progress | None) -> PartFeatures:
+def run_in_batches(extract: Extract, images: NDArray[np.uint8], progress: Progress | None) -> PartFeatures:
+    """The features of all images, in batches of 16."""
     pieces = []
     for start in range(0, len(images), BATCH):
-        pieces.append(extract(np.ascontiguousarray(images[start : start + BATCH])))
+        pieces.append(extract(np.array(images[start : start + BATCH])))  # a copy: the cache is read-only
         if progress:
             progress(min(start + BATCH, len(images)), len(images))
     return PartFeatures.concatenate(pieces)
