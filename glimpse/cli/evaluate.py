@@ -77,6 +77,7 @@ def evaluate(
         Path | None, typer.Option(metavar="FILE.npz", help="Write the extracted features.", rich_help_panel=OUTPUT)
     ] = None,
     provider: Annotated[str, typer.Option(help="auto, or the provider that must run a bundle.")] = "auto",
+    precision: Annotated[str, typer.Option(help="float32, float16 or int8 of a bundle; auto: its default.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of one inference.")] = None,
 ) -> None:
     """Measure how well a model finds people again, with and without visibility weighting.
@@ -99,7 +100,7 @@ def evaluate(
         if model is not None:
             from glimpse.cli.evaluated import open_model
 
-            opened = open_model(model, provider, threads, annotations)
+            opened = open_model(model, provider, threads, annotations, precision)
             listings = tuple(listing.limited(limit) for listing in find_trials(data))
         if len(listings) > 1 and (open_set or robustness or features_out):
             raise Failure(f"--open-set, --robustness and --features-out are of one trial; {data} has {len(listings)}")
