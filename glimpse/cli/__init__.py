@@ -13,6 +13,7 @@ import typer
 from glimpse import __version__
 from glimpse.cli.bench import bench
 from glimpse.cli.boundary import Commands
+from glimpse.cli.calibrate import calibrate
 from glimpse.cli.datasets import datasets
 from glimpse.cli.demo import demo
 from glimpse.cli.doctor import doctor
@@ -46,6 +47,7 @@ main.add_typer(gallery, rich_help_panel=SERVING)
 main.command(rich_help_panel=TRAINING)(train)
 main.command(rich_help_panel=TRAINING)(evaluate)
 main.command(rich_help_panel=TRAINING)(export)
+main.command(rich_help_panel=TRAINING)(calibrate)
 main.command(rich_help_panel=TRAINING)(occlude)
 main.add_typer(datasets, rich_help_panel=TRAINING)
 main.add_typer(model, rich_help_panel=CHECKING)
