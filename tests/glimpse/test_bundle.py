@@ -21,6 +21,7 @@ from glimpse.bundle import (
     utc_now,
     write_bundle,
 )
+from glimpse.precision import DEFAULTS
 from tests.glimpse.features import LOOSE, PEOPLE, random_features
 
 GRAPH = b"an ONNX graph, as far as the bundle cares" * 100
@@ -130,6 +131,12 @@ def test_changed_file_is_refused_by_name(target, name, damage):
         (lambda m: m["files"].pop("golden.npz"), r"files must list \['golden.npz'\]"),
         (lambda m: m["files"].update({"model.onnx": "abc"}), "file 'model.onnx': expected a SHA-256 in hex, got 'abc'"),
         (lambda m: m["golden"].update(min_cosine=1.5), "golden.min_cosine"),
+        (
+            lambda m: m["precisions"].update(int8=DEFAULTS["int8"].model_dump()),
+            "precisions names int8, but files does not list 'model.int8.onnx'",
+        ),
+        (lambda m: m["precisions"].update(int4=DEFAULTS["int8"].model_dump()), "precisions.int4"),
+        (lambda m: m.update(default_precision="int8"), "default_precision is int8, but the bundle has float32"),
     ],
 )
 def test_wrong_manifest_is_refused_by_what_is_wrong(target, change, message):
@@ -154,6 +161,41 @@ def test_manifest_that_is_not_a_json_object_is_refused(target, data):
     _edit(target, "manifest.json", lambda _: data)
     with pytest.raises(BundleError, match=r"manifest.json (is not JSON|must be an object)"):
         open_bundle(target)
+
+
+def test_a_bundle_may_hold_a_graph_of_another_precision(target):
+    entry = DEFAULTS["int8"].model_copy(update={"kept_in_float": ("stem",)})
+    contents = _contents() | {"model.int8.onnx": b"smaller"}
+    written = write_bundle(target, _fields(precisions={"int8": entry.model_dump()}, default_precision="int8"), contents)
+    assert written.manifest.graphs == ("float32", "int8")
+    assert (written.graph_of("float32"), written.graph_of("bfloat16"), written.graph_of("int8")) == (
+        GRAPH,
+        GRAPH,
+        b"smaller",
+    )
+    assert written.manifest.entry("int8") == entry
+    assert written.manifest.entry("float32").golden == written.manifest.golden
+    assert written.identity.sha256 == hashlib.sha256(GRAPH).hexdigest()  # galleries stay, whatever runs
+    with pytest.raises(BundleError, match="has no float16 graph, only float32, int8; make one with glimpse export"):
+        written.graph_of("float16")
+    _edit(target, "model.int8.onnx", lambda data: data + b"!")
+    with pytest.raises(BundleError, match=r"model\.int8\.onnx has SHA-256"):
+        open_bundle(target)
+
+
+def test_a_bundle_that_cannot_be_written_leaves_the_old_one(target, monkeypatch):
+    write_bundle(target, _fields(), _contents())
+    with pytest.raises(BundleError, match="default_precision"):
+        write_bundle(target, _fields(default_precision="int8"), _contents())
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_bundle(target, _fields(version="2.0.0"), _contents())
+    assert open_bundle(target).manifest.version == "1.2.3"
+    assert [path.name for path in target.parent.iterdir() if not path.name.startswith(".")] == [target.name]
 
 
 def test_symlink_in_a_folder_is_refused(tmp_path):
