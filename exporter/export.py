@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from exporter.graph import OPSET, ParityReport, check_parity, export_graph
 from exporter.int8 import calibration_images
-from exporter.variants import Judged, Trial, make_variants
+from exporter.variants import SEARCH_QUERIES, Judged, Trial, make_variants
 from glimpse.bundle import Bundle, SchemaEntry, golden_bytes, utc_now, write_bundle
 from glimpse.people import PeopleGenerator
 from glimpse.precision import FILES, GateLimits, Precision
@@ -63,6 +63,7 @@ def export(
     protocol: str = "",
     precisions: Sequence[Precision] = (),
     queries: int = QUERIES,
+    search_queries: int = SEARCH_QUERIES,
     calibration: Path | None = None,
     limits: Mapping[Precision, GateLimits] | None = None,
     default_precision: Precision = "float32",
@@ -78,6 +79,7 @@ def export(
         protocol: how they were measured.
         precisions: ``float16``, ``int8``: graphs to add to the float32 one.
         queries: occluded queries of the parity gate, a multiple of 4.
+        search_queries: the same of other people, on whom layers to keep in float32 are chosen.
         calibration: folder of images for int8's ranges; generated people when None.
         limits: of the gate, where the defaults of `glimpse.precision` do not fit.
         default_precision: what ``--precision auto`` runs.
@@ -103,7 +105,7 @@ def export(
     reference = Reference.of(fixture, people, run_in_batches(lambda some: features_of(method, some), people, progress))
     # The golden samples are the checkpoint's word, not that of the runtime which they judge.
     golden = features_of(method, images)
-    trial = Trial(graph, preprocessing, fixture, people, reference, images, golden, samples, progress)
+    trial = Trial(graph, preprocessing, fixture, people, reference, images, golden, samples, progress, search_queries)
     judged = make_variants(trial, precisions, limits or {})
     if not all(each.verdict.passed for each in judged):
         raise GateFailed(judged)

@@ -46,6 +46,7 @@ class Trial:
     calibration: NDArray[np.uint8] | None
     """Images for int8's ranges."""
     progress: Progress | None = None
+    search_queries: int = SEARCH_QUERIES
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _builder(trial: Trial, precision: Precision) -> tuple[Sequence[LayerGroup], 
 
 def _damage(trial: Trial, precision: Precision, limits: GateLimits) -> Callable[[bytes], float]:
     """Judges a candidate by few people, against the float32 graph."""
-    fixture = Fixture(SEARCH_QUERIES, _SEARCH_SEED)
+    fixture = Fixture(trial.search_queries, _SEARCH_SEED)
     people = fixture.images(trial.preprocessing)
     schema = trial.golden.schema
     expected = run_in_batches(extractor(trial.graph, schema), people, None).stored()

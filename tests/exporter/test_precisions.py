@@ -43,10 +43,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("exporter.variants.SEARCH_QUERIES", 12)
-        target = tmp_path_factory.mktemp("bundles") / "all.zip"
-        return export(checkpoint, target, precisions=("float16", "int8"), queries=40, limits=LOOSE)
+    target = tmp_path_factory.mktemp("bundles") / "all.zip"
+    return export(checkpoint, target, precisions=("float16", "int8"), queries=40, search_queries=12, limits=LOOSE)
 
 
 @pytest.fixture(scope="module")
@@ -141,9 +139,8 @@ def test_layers_that_go_wrong_are_named(exported: Exported, people: NDArray[np.u
 
 
 def test_an_export_beyond_its_limits_fails_with_the_precision_the_parts_and_the_layers(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("exporter.variants.SEARCH_QUERIES", 4)
     impossible = LOOSE["int8"].model_copy(update={"min_cosine": 1.0})
     with pytest.raises(GateFailed, match="int8: part 'global' has a smallest cosine of") as caught:
         export(checkpoint, tmp_path / "x", precisions=("int8",), queries=40, limits={**LOOSE, "int8": impossible})
