@@ -261,3 +261,16 @@ def test_generated_queries_are_hidden_by_half_at_least_and_limits_spread_over_th
     assert few.query.hidden.tolist() == hidden[[0, 149, 299]].tolist()
     np.testing.assert_array_equal(few.query.load(1), occluded.query.load(149))
     assert any("only 3 of" in fact for fact in few.facts)
+
+
+def test_people_for_calibration_are_whole_and_hidden_in_turn_and_none_of_the_test() -> None:
+    listing = find_listing("generated-calibration")
+    assert (len(listing.query), len(listing.gallery)) == (800, 1_200)
+    assert listing.query.hidden is not None
+    assert (listing.query.hidden[::2] == 0).all()
+    assert (listing.query.hidden[1::2] > 0.25).all()
+    np.testing.assert_array_equal(listing.query.people[::2], listing.query.people[1::2])
+    assert (listing.query.cameras[::2] != listing.query.cameras[1::2]).all()
+    tested = find_listing("generated")
+    assert not np.array_equal(listing.query.load(0), tested.query.load(0))
+    assert "every second one whole, the others 30% to 80% hidden" in listing.facts[1]

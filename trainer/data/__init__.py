@@ -85,6 +85,7 @@ DATASETS: dict[str, DatasetSpec] = {
     "generated-occluded": DatasetSpec(
         _DRAWN, "list_generated_occluded", "train_generated", "OCCLUDED", needs_path=False
     ),
+    "generated-calibration": DatasetSpec(_DRAWN, "list_generated_calibration", card="CALIBRATION", needs_path=False),
 }
 
 

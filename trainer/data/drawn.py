@@ -10,18 +10,30 @@ from glimpse.images import Image
 from glimpse.people import PeopleGenerator
 from trainer.data.card import NO_INPUT, Card, Count
 from trainer.data.generated import (
+    CALIBRATION_IDENTITIES,
+    CALIBRATION_OCCLUSION,
+    CALIBRATION_SEED,
     CAMERAS,
     GALLERY_VIEWS,
     OCCLUSION,
     TEST_IDENTITIES,
     TEST_SEED,
     list_generated,
+    list_generated_calibration,
     list_generated_occluded,
 )
 from trainer.data.listing import ImageSet, TrainingListing
 from trainer.recipe import DataRecipe
 
-__all__ = ["OCCLUDED", "WHOLE", "list_generated", "list_generated_occluded", "train_generated"]
+__all__ = [
+    "CALIBRATION",
+    "OCCLUDED",
+    "WHOLE",
+    "list_generated",
+    "list_generated_calibration",
+    "list_generated_occluded",
+    "train_generated",
+]
 
 _SIZES = {
     "query": Count(TEST_IDENTITIES, TEST_IDENTITIES),
@@ -39,6 +51,17 @@ OCCLUDED = Card(
     f"queries {OCCLUSION[0]:.0%} to {OCCLUSION[1]:.0%} hidden; {_PROTOCOL}",
     _LAYOUT,
     _SIZES,
+)
+CALIBRATION = Card(
+    "generated people for calibration",
+    "glimpse.people",
+    _LICENCE,
+    f"half of the queries {CALIBRATION_OCCLUSION[0]:.0%} to {CALIBRATION_OCCLUSION[1]:.0%} hidden; {_PROTOCOL}",
+    f"drawn, nothing is read; seed {CALIBRATION_SEED}",
+    {
+        "query": Count(2 * CALIBRATION_IDENTITIES, CALIBRATION_IDENTITIES),
+        "gallery": Count(CALIBRATION_IDENTITIES * GALLERY_VIEWS, CALIBRATION_IDENTITIES),
+    },
 )
 
 

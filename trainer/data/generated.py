@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache, partial
 
 import numpy as np
 
 from glimpse.people import PeopleGenerator, PersonView
-from trainer.data.listing import ImageSet, Listing
+from trainer.data.listing import ImageSet, Listing, joined
 from trainer.recipe import DataRecipe
 
 # The frozen protocol of `benchmarks/people.py`, which a test holds to these numbers.
@@ -18,6 +19,11 @@ GALLERY_VIEWS = 3
 OCCLUSION = (0.5, 0.7)
 # Harder than the test, because the clothes and occluders of the training are easier: tuning needs errors to learn from.
 VALIDATION_OCCLUSION = (0.65, 0.85)
+
+# Of `glimpse calibrate`: the clothes and occluders of the test, and none of its people.
+CALIBRATION_SEED = 11
+CALIBRATION_IDENTITIES = 400
+CALIBRATION_OCCLUSION = (0.3, 0.8)
 
 
 def list_generated() -> Listing:
@@ -30,6 +36,25 @@ def list_generated_occluded() -> Listing:
     """The same gallery and queries, the queries at least half hidden by things that training never shows."""
     generator = PeopleGenerator(TEST_SEED, wardrobe="test")
     return _listing("generated-occluded", generator, range(TEST_IDENTITIES), CAMERAS, OCCLUSION)
+
+
+def list_generated_calibration() -> Listing:
+    """400 other identities of the test wardrobe: a whole query and one 30 to 80 % hidden each, by two cameras, and
+    three gallery views."""
+    generator = PeopleGenerator(CALIBRATION_SEED, wardrobe="test")
+    identities, name = range(CALIBRATION_IDENTITIES), "generated-calibration"
+    whole = _listing(name, generator, identities, CAMERAS, None)
+    keys = [(identity, (identity + 1) % CAMERAS, 2) for identity in identities]
+    hidden = _views(generator, keys, CALIBRATION_OCCLUSION)
+    seen = replace(whole.query, hidden=np.zeros(len(whole.query), np.float32))
+    low, high = CALIBRATION_OCCLUSION
+    facts = (
+        whole.facts[0],
+        f"{2 * len(identities)} queries, every second one whole, the others {low:.0%} to {high:.0%} hidden",
+        *whole.facts[2:],
+    )
+    order = np.arange(2 * len(identities)).reshape(2, -1).T.ravel()  # both queries of a person together
+    return replace(whole, query=joined((seen, hidden)).take(order), facts=facts)
 
 
 def list_validation(data: DataRecipe) -> Listing:
