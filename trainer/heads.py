@@ -60,15 +60,23 @@ def attend(features: Tensor, attention: Tensor) -> Tensor:
 class Neck(nn.Module):  # type: ignore[misc]
     """Projection to an embedding and BNNeck (Luo et al., CVPRW 2019): batch norm whose bias stays 0, then unit norm."""
 
-    def __init__(self, channels: int, dim: int) -> None:
+    def __init__(self, channels: int, dim: int, *, project: bool = True) -> None:
         super().__init__()
-        self.project = nn.Linear(channels, dim, bias=False)
+        self.project = nn.Linear(channels, dim, bias=False) if project else nn.Identity()
         self.norm = nn.BatchNorm1d(dim)
         self.norm.bias.requires_grad_(False)
 
     def forward(self, pooled: Tensor) -> Tensor:
         """``(N, C)`` to ``(N, D)`` of unit norm."""
         return F.normalize(self.norm(self.project(pooled)), dim=1, eps=1e-6)
+
+
+class UnitNorm(nn.Module):  # type: ignore[misc]
+    """To unit norm, and nothing else."""
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """``(N, D)`` to ``(N, D)``."""
+        return F.normalize(embedding, dim=1, eps=1e-6)
 
 
 class BNNeck(nn.BatchNorm1d):  # type: ignore[misc]

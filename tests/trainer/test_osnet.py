@@ -109,3 +109,20 @@ def test_a_norm_gate_weighs_by_group_normalised_means() -> None:
     with torch.no_grad():
         weighed = gate(x)[0, :2, 0, 0].numpy()
     np.testing.assert_allclose(weighed, [1 / (1 + np.e), 3 / (1 + 1 / np.e)], atol=1e-4)
+
+
+def test_regions_of_an_embedding_add_up_to_it(published: tuple[Path, OSNet]) -> None:
+    _, network = published
+    deepest = torch.rand(2, 256, 16, 8)
+    regions = torch.rand(2, 3, 32, 16).softmax(1)  # every cell is shared out completely
+    area = torch.nn.functional.adaptive_avg_pool2d(regions, (16, 8)).sum((2, 3))[:, :, None]
+    with torch.inference_mode():
+        total = (network.embed_regions(deepest, regions) * area).sum(1)
+        bias = torch.nn.functional.linear(network.pool.bias, network.project.weight, network.project.bias)
+        torch.testing.assert_close(network.activate(total + bias), network.embed(deepest), atol=1e-4, rtol=1e-4)
+
+
+def test_a_region_that_is_nowhere_adds_nothing(published: tuple[Path, OSNet]) -> None:
+    _, network = published
+    with torch.inference_mode():
+        assert (network.embed_regions(torch.rand(1, 256, 16, 8), torch.zeros(1, 2, 16, 8)) == 0).all()

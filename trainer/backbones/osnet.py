@@ -142,6 +142,21 @@ class OSNet(nn.Module):  # type: ignore[misc]
         projected: Tensor = self.activate(self.project(pooled))
         return projected
 
+    def embed_regions(self, deepest: Tensor, regions: Tensor) -> Tensor:
+        """What a cell of each region adds to the embedding: `embed` is linear up to its last step, a sum over cells.
+
+        Args:
+            deepest: ``(N, C, 16, 8)``. regions: ``(N, K, h, w)`` in [0, 1], at any multiple of that grid.
+
+        Returns:
+            ``(N, K, 256)``, the mean over the region's cells, without the bias that belongs to no region.
+        """
+        masks = F.adaptive_avg_pool2d(regions, _GRID)  # [N, K, 16, 8]
+        weighted = (deepest * self.pool.weight[:, 0]).flatten(2)  # [N, C, 128]
+        area = masks.sum((2, 3)).clamp_min(0.25)  # [N, K] in cells
+        pooled = torch.bmm(masks.flatten(2), weighted.transpose(1, 2)) / area[:, :, None]  # [N, K, C]
+        return F.linear(pooled, self.project.weight)
+
 
 def create_osnet(name: str, strides: Sequence[int], weights: str | None) -> OSNet:
     """An `OSNet` with maps of the given strides, trained if ``weights`` is the path of Intel's IR.

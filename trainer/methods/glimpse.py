@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from glimpse.parts import Part, PartSchema
 from glimpse.people import PARTS
 from trainer.backbones import Backbone, backbone_of
-from trainer.heads import Fusion, Neck, PartAttention, attend
+from trainer.heads import Fusion, Neck, PartAttention, UnitNorm, attend
 from trainer.losses import (
     embedding_distillation,
     identity_loss,
@@ -59,6 +59,10 @@ class GlimpseOptions(BaseModel):
         default="attention",
         description="`global` from the map where the person is, or the embedding that a re-ID backbone brings along",
     )
+    part_pool: Literal["attention", "embed"] = Field(
+        default="attention",
+        description="parts from the attended mean of the map, or by the backbone's own embedding of what is attended",
+    )
     scale: float = Field(default=16.0, gt=0, description="of the cosine scores in the classification losses")
     smoothing: float = Field(default=0.1, ge=0, lt=1)
     sharpness: float = Field(default=10.0, gt=0, description="of the triplet's soft margin")
@@ -92,17 +96,17 @@ class Glimpse(nn.Module):  # type: ignore[misc]
         whole = Part(person, options.global_dim, always_visible=options.global_always_visible)
         self.schema = PartSchema((whole, *(Part(name, options.part_dim) for name in names)))
         self.views = ("twin",) if options.twin_weight else ()
-        embeds = options.global_pool == "embed"
-        if embeds and getattr(backbone.network, "dim", None) != options.global_dim:
-            raise ValueError(
-                f"global_pool 'embed' needs a backbone that brings an embedding of global_dim {options.global_dim}; "
-                f"this one brings {getattr(backbone.network, 'dim', 'none')}"
-            )
+        brought = getattr(backbone.network, "dim", None)
+        for pool, dim in ((options.global_pool, options.global_dim), (options.part_pool, options.part_dim)):
+            if pool == "embed" and dim != brought:
+                raise ValueError(
+                    f"pooling by 'embed' needs a backbone that brings an embedding of {dim} dims; this one brings "
+                    f"{brought or 'none'}"
+                )
         self.fusion = Fusion(backbone.channels, options.width)
         self.part_attention = PartAttention(options.width, regions)
-        self.necks = nn.ModuleList(
-            nn.Identity() if embeds and p == 0 else Neck(options.width, dim) for p, dim in enumerate(self.schema.dims)
-        )
+        self.necks = nn.ModuleList([_neck(options.global_pool, options.width, options.global_dim, first=True)])
+        self.necks.extend(_neck(options.part_pool, options.width, options.part_dim) for _ in names)
         evidence = (2 + _ROWS) * regions
         self.visibility = nn.Sequential(
             nn.BatchNorm1d(evidence), nn.Linear(evidence, 64), nn.ReLU(), nn.Linear(64, len(self.schema))
@@ -186,10 +190,24 @@ class Glimpse(nn.Module):  # type: ignore[misc]
         regions = attention[:, 1:]
         person = 1.0 - attention[:, :1]
         pooled = attend(features, torch.cat([person, regions], dim=1))  # [N, 1 + K, C]
-        parts = [neck(pooled[:, p]) for p, neck in enumerate(self.necks)]
+        embedded = pooled[:, 1:]
+        if self.options.part_pool == "embed":
+            embedded = self.backbone.network.embed_regions(maps[-1], regions)  # [N, K, D]
+        whole = pooled[:, 0]
         if self.options.global_pool == "embed":
-            parts[0] = F.normalize(self.backbone.network.embed(maps[-1]), dim=1, eps=1e-6)
+            whole = self.backbone.network.embed(maps[-1])
+        parts = [self.necks[0](whole), *(neck(embedded[:, p]) for p, neck in enumerate(self.necks[1:]))]
         return torch.cat(parts, dim=1), self.visibility(_layout(regions)), logits
+
+
+def _neck(pool: str, channels: int, dim: int, *, first: bool = False) -> nn.Module:
+    """Projection and BNNeck behind an attended mean; behind an embedding BNNeck alone, behind the whole one nothing.
+
+    The mean of a part's embedding says which part it is, and nothing of whose: batch norm takes it away.
+    """
+    if pool == "attention":
+        return Neck(channels, dim)
+    return UnitNorm() if first else Neck(dim, dim, project=False)
 
 
 def _layout(regions: Tensor) -> Tensor:
