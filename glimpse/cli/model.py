@@ -13,6 +13,7 @@ from glimpse.cli.quantities import size
 
 if TYPE_CHECKING:
     from glimpse.bundle import Bundle as Opened
+    from glimpse.calibration import Calibration
     from glimpse.runtime import Session
 
 model = typer.Typer(name="model", help="Look into a model bundle and verify it.", no_args_is_help=True)
@@ -54,6 +55,8 @@ def show(
         "trained on": made.training_data,
         "made by": f"{made.command} (seed {made.seed}, {made.created_at:%Y-%m-%d})",
     }
+    if manifest.calibration is not None:
+        rows |= _calibration(manifest.calibration)
     for name, entry in manifest.precisions.items():
         if entry.kept_in_float:
             rows[f"{name} keeps float"] = ", ".join(entry.kept_in_float)
@@ -70,6 +73,24 @@ def show(
         typer.echo(f"{label:<{width}}  {value}")
     for label, figure in manifest.metrics.items():
         typer.echo(f"{label:<{width}}  {figure:g}")
+
+
+def _calibration(calibration: Calibration) -> dict[str, str]:
+    """What matches' probabilities and thresholds are worth."""
+    counts, error = calibration.source.counts, calibration.metrics.get("ece_even")
+    rows = {
+        "calibrated": f"{calibration.kind} on {calibration.source.data}, {counts.get('fit_people', 0):,} people; prior "
+        f"{calibration.prior:g}" + ("" if error is None else f"; error at even odds {error:.4f}"),
+    }
+    for row in calibration.thresholds:
+        rows[f"false matches {row.false_match_rate:g}"] = (
+            f"distance {row.distance:.4f} ({row.low:.4f} to {row.high:.4f}); held out {row.held_out_rate:.2g}, "
+            f"{row.held_out_found:.0%} of the pairs of one person found"
+        )
+    for one in calibration.gallery_thresholds:
+        held = "extrapolated" if one.held_out_fpir is None else f"held out {one.held_out_fpir:.1%}"
+        rows[f"FPIR {one.fpir:g} at {one.people:,}"] = f"distance {one.distance:.4f}; {held}"
+    return rows
 
 
 @model.command()

@@ -53,7 +53,7 @@ def _plain(result: SearchResult, person_id: str) -> Table:
             f"{match.joint_visibility:.2f}",
         ]
         if calibrated:
-            cells.append("" if match.probability is None else f"{match.probability:.0%}")
+            cells.append(_chance(match))
         table.add_row(*cells)
     return table
 
@@ -64,13 +64,17 @@ def _explained(result: SearchResult, person_id: str) -> Table:
     table.add_column("#", justify="right")
     table.add_column("item", overflow="fold")
     table.add_column("distance\njoint", justify="right", no_wrap=True)
+    calibrated = any(match.probability is not None for match in result)
+    if calibrated:
+        table.add_column("same", justify="right", no_wrap=True)
     for part in result[0].parts:
         table.add_column(part.part, justify="right", no_wrap=True)
     for rank, match in enumerate(result, 1):
         known = " · ".join(word for word in (match.person_id and f"person {match.person_id}", match.camera_id) if word)
         item = Text.assemble((match.item_id, _verdict(match, person_id)), ("\n" + known, "dim"))
         measures = Text.assemble(_distance(match), (f"\n{match.joint_visibility:.2f}", "dim"))
-        table.add_row(str(rank), item, measures, *(_evidence(part) for part in match.parts))
+        chance = (_chance(match),) if calibrated else ()
+        table.add_row(str(rank), item, measures, *chance, *(_evidence(part) for part in match.parts))
     return table
 
 
@@ -84,6 +88,10 @@ def seen(visibility: dict[str, float]) -> Text:
 
 def _distance(match: Match) -> str:
     return "none" if match.distance is None else f"{match.distance:.4f}"
+
+
+def _chance(match: Match) -> str:
+    return "" if match.probability is None else f"{match.probability:.1%}"
 
 
 def _verdict(match: Match, person_id: str) -> str:

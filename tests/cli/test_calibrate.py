@@ -63,6 +63,9 @@ def test_a_bundle_is_calibrated_in_place_and_reported(
     for page in (result.output, (report / "calibration.md").read_text()):
         assert "12 people to fit and choose thresholds on, 12 others to measure on (seed 0)" in page
         assert "Thresholds for false matches among pairs" in page
+    shown = glimpse("model", "show", own).stdout
+    assert "isotonic on folder" in shown or "logistic on folder" in shown
+    assert f"distance {calibration.thresholds[0].distance:.4f}" in shown
     assert json.loads((report / "calibration.json").read_text())["model"]["model"].startswith("tiny 1.0.0")
 
 
