@@ -89,10 +89,14 @@ def calibrate(
     opened = open_bundle(bundle)
     chosen = ["--data", data or ""] if features is None else ["--features", features.name]
     command = ["glimpse", "calibrate", bundle.name, *chosen, "--prior", f"{prior:g}", "--seed", str(seed)]
+    command += [word for share in rate or () for word in ("--rate", f"{share:g}")]
+    command += [word for people in gallery or () for word in ("--gallery", str(people))]
     if limit is not None:
         command += ["--limit", str(limit)]
     try:
-        extraction = _extract(opened, data or "", limit, provider, threads) if features is None else _load(features, opened)
+        extraction = (
+            _extract(opened, data or "", limit, provider, threads) if features is None else _load(features, opened)
+        )
         found = run(
             extraction,
             opened.identity.sha256,

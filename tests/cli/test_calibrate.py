@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import Result
@@ -54,7 +56,7 @@ def test_a_bundle_is_calibrated_in_place_and_reported(
     calibration = after.manifest.calibration
     assert calibration is not None
     assert (calibration.prior, calibration.source.counts["fit_people"]) == (0.05, 12)
-    assert calibration.source.command == f"glimpse calibrate own --data {people} --prior 0.05 --seed 0"
+    assert calibration.source.command == f"glimpse calibrate own --data {people} --prior 0.05 --seed 0 --rate 0.05"
     assert [row.false_match_rate for row in calibration.thresholds] == [0.05]
     near, far = calibration.probability([0.05, 1.2], 0.8)
     assert near > 0.5 > far
@@ -67,6 +69,17 @@ def test_a_bundle_is_calibrated_in_place_and_reported(
     assert "isotonic on folder" in shown or "logistic on folder" in shown
     assert f"distance {calibration.thresholds[0].distance:.4f}" in shown
     assert json.loads((report / "calibration.json").read_text())["model"]["model"].startswith("tiny 1.0.0")
+
+
+def test_the_python_of_the_page_runs(
+    glimpse: Callable[..., Result], own: Path, people: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert glimpse("calibrate", own, "--data", people, "--out", tmp_path / "models" / "ours.zip").exit_code == 0
+    (example,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/calibration.md").read_text(), re.DOTALL | re.M)
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(compile(example, "calibration.md", "exec"), found)
+    assert found["calibration"].prior == 0.01
 
 
 def test_it_is_written_elsewhere_or_nowhere_when_asked(
