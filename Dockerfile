@@ -31,7 +31,7 @@ COPY models /models
 ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     GLIMPSE_DATA=/data \
-    GLIMPSE_MODEL=/models/glimpse-baseline \
+    GLIMPSE_MODEL=/models/glimpse-lite \
     GLIMPSE_LISTEN=0.0.0.0:50051 \
     GLIMPSE_METRICS_LISTEN=0.0.0.0:9090
 USER glimpse

@@ -25,7 +25,7 @@ from glimpse.metrics import RankingMetrics
 from glimpse.parts import Part, PartFeatures, PartSchema
 from glimpse.people import PARTS, PeopleGenerator, PersonView
 from glimpse.runtime import open_session
-from server.settings import default_model
+from server.settings import DRAWN_MODEL, default_model
 
 IDENTITIES, QUICK_IDENTITIES = 300, 100
 CAMERAS = 6
@@ -99,8 +99,8 @@ def rank1(distance: Float32, queries: list[PersonView], gallery: list[PersonView
 
 
 def trained_features(*sets: list[NDArray[np.uint8]]) -> list[PartFeatures]:
-    """What the model that comes with Glimpse sees in each set of images."""
-    bundle = open_bundle(default_model())
+    """What the model that Glimpse trained on generated people sees in each set of images."""
+    bundle = open_bundle(default_model(name=DRAWN_MODEL))
     session = open_session(bundle)
     return [
         PartFeatures.concatenate([session.run(bundle.preprocessing(image)[None]) for image in images])

@@ -14,6 +14,9 @@ from glimpse.runtime.providers import PROVIDERS
 from glimpse.runtime.threads import available_cores
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
+DEFAULT_MODEL = "glimpse-lite"
+DRAWN_MODEL = "glimpse-baseline"
+"""The bundle that was trained on generated people alone, for the demo and benchmarks that draw them."""
 
 
 class ConfigurationError(ValueError):
@@ -26,13 +29,15 @@ def default_data() -> Path:
     return (Path(base) if base else Path.home() / ".local" / "share") / "glimpse"
 
 
-def default_model(models: Path = MODELS) -> Path:
-    """The bundle that comes with Glimpse.
+def default_model(models: Path = MODELS, name: str = DEFAULT_MODEL) -> Path:
+    """The bundle that comes with Glimpse: the one of that name, or the only one there is.
 
     Raises:
-        ConfigurationError: there is none beside this installation, or more than one.
+        ConfigurationError: there is none beside this installation, or several of other names.
     """
     found = sorted(path.parent for path in models.glob("*/manifest.json")) + sorted(models.glob("*.zip"))
+    if models / name in found:
+        return models / name
     if len(found) != 1:
         what = "no bundle" if not found else f"{len(found)} bundles ({', '.join(path.name for path in found)})"
         raise ConfigurationError(f"{what} in {models}; name the one to serve with --model or GLIMPSE_MODEL")

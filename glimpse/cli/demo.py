@@ -23,7 +23,8 @@ def demo(
     identities: Annotated[int, typer.Option(min=20, max=250, help="Generated people; four cameras see each.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Of the generated people.")] = 2026,
     model: Annotated[
-        Path | None, typer.Option(metavar="BUNDLE", help="Default: the one that comes with Glimpse.")
+        Path | None,
+        typer.Option(metavar="BUNDLE", help="Default: the one trained on such images, drawings or photographs."),
     ] = None,
     save: Annotated[Path, typer.Option(metavar="FILE.png", help="Where the picture goes.")] = Path("demo-result.png"),
     keep: Annotated[bool, typer.Option("--keep", help="Keep the galleries, to be served again.")] = False,
@@ -38,6 +39,7 @@ def demo(
 
     from glimpse.cli.subserver import subserver
     from glimpse.client import Client
+    from server.settings import DEFAULT_MODEL, DRAWN_MODEL, default_model
 
     console = Console(highlight=False)
     with ExitStack() as stack:
@@ -46,7 +48,8 @@ def demo(
         if not keep:
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
         console.print("starting a server ...", style="dim")
-        address = stack.enter_context(subserver(folder / "galleries", model, folder / "server.log"))
+        chosen = model or default_model(name=DRAWN_MODEL if images is None else DEFAULT_MODEL)
+        address = stack.enter_context(subserver(folder / "galleries", chosen, folder / "server.log"))
         glimpse = stack.enter_context(Client(address))
         served = glimpse.model()
         console.print(f"serving {served.name} {served.version} ({served.provider}) on {address}")

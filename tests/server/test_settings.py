@@ -8,7 +8,16 @@ import pytest
 from pydantic import ValidationError
 
 from server.extraction.loading import load_model
-from server.settings import ConfigurationError, ServerSettings, default_model, join_address, split_address
+from server.settings import (
+    DEFAULT_MODEL,
+    DRAWN_MODEL,
+    MODELS,
+    ConfigurationError,
+    ServerSettings,
+    default_model,
+    join_address,
+    split_address,
+)
 from server.transport import is_loopback
 
 
@@ -69,7 +78,7 @@ def test_missing_model_is_told_when_it_is_to_be_loaded(tmp_path: Path, monkeypat
         load_model(ServerSettings())
 
 
-def test_default_model_is_the_one_bundle_there_is(tmp_path: Path) -> None:
+def test_default_model_is_the_one_bundle_there_is_or_the_one_of_that_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no bundle in"):
         default_model(tmp_path)
     (tmp_path / "lite").mkdir()
@@ -78,3 +87,9 @@ def test_default_model_is_the_one_bundle_there_is(tmp_path: Path) -> None:
     (tmp_path / "other.zip").touch()
     with pytest.raises(ConfigurationError, match=r"2 bundles \(lite, other.zip\)"):
         default_model(tmp_path)
+    assert default_model(tmp_path, "lite") == tmp_path / "lite"
+
+
+@pytest.mark.parametrize("name", [DEFAULT_MODEL, DRAWN_MODEL])
+def test_the_models_that_come_with_glimpse_are_there(name: str) -> None:
+    assert default_model(name=name) == MODELS / name
