@@ -47,14 +47,25 @@ def nodes_of(groups: Sequence[LayerGroup], kept: Collection[str]) -> list[str]:
     return [node for group in groups if group.name in kept for node in group.nodes]
 
 
-def backbone_nodes(model: Any, op_types: Collection[str]) -> list[str]:
-    """Names of the nodes of these types that stand before the backbone's last weights."""
+def nodes_between(model: Any, groups: Sequence[LayerGroup], op_types: Collection[str]) -> dict[str, str]:
+    """Nodes of these types before the backbone's last weights -> the group of the weights that they follow.
+
+    They go with their group: a sum that stays in int8 inside a block in float32 would cost what the block was to save.
+    """
+    of = {node: group.name for group in groups for node in group.nodes}
     constants = {tensor.name for tensor in model.graph.initializer}
-    last = -1
-    for i, node in enumerate(model.graph.node):
-        if node.op_type in WEIGHTED and _module(node, constants).startswith(_BACKBONE):
-            last = i
-    return [node.name for node in model.graph.node[:last] if node.op_type in op_types]
+    found: dict[str, str] = {}
+    waiting: dict[str, str] = {}
+    group = ""
+    for node in model.graph.node:
+        if node.name in of:
+            group = of[node.name]
+            if _module(node, constants).startswith(_BACKBONE):
+                found |= waiting  # more of the backbone follows
+                waiting = {}
+        elif group and node.op_type in op_types:
+            waiting[node.name] = group
+    return found
 
 
 def _module(node: Any, constants: Collection[str]) -> str:

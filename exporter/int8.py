@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.groups import WEIGHTED, backbone_nodes, layer_groups, nodes_of
+from exporter.groups import WEIGHTED, layer_groups, nodes_between, nodes_of
 from glimpse.images import decode_image
 from glimpse.people import PeopleGenerator
 from glimpse.preprocessing import Preprocessing
@@ -43,7 +43,7 @@ class Int8Builder:
 
         self._model = onnx.load_from_string(graph)
         self.groups = layer_groups(self._model)
-        self._between = backbone_nodes(self._model, _BETWEEN)
+        self._between = nodes_between(self._model, self.groups, _BETWEEN)
         self._ranges = _ranges(self._model, images)
 
     def __call__(self, kept: Collection[str]) -> bytes:
@@ -52,7 +52,11 @@ class Int8Builder:
         from onnxruntime.quantization.quant_utils import QuantType
 
         floats = set(nodes_of(self.groups, kept))
-        weighted = [node for group in self.groups for node in group.nodes if node not in floats]
+        floats |= {node for node, group in self._between.items() if group in kept}
+        converted = [node for group in self.groups for node in group.nodes] + list(self._between)
+        chosen = [node for node in converted if node not in floats]
+        if not chosen:  # to the quantiser an empty list means every node
+            return bytes(self._model.SerializeToString())
         model = type(self._model).FromString(self._model.SerializeToString())
         quantizer = QDQQuantizer(
             model,
@@ -61,7 +65,7 @@ class Int8Builder:
             weight_qType=QuantType.QInt8,
             activation_qType=QuantType.QUInt8,
             tensors_range=self._ranges,
-            nodes_to_quantize=[*weighted, *self._between],
+            nodes_to_quantize=chosen,
             nodes_to_exclude=sorted(floats),
             op_types_to_quantize=[*WEIGHTED, *_BETWEEN],
             extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
