@@ -7,11 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from glimpse.cli.boundary import Failure
-from glimpse.parts import Float32, PartFeatures
 from glimpse.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -73,34 +69,22 @@ def _bundle(path: Path, provider: str, threads: int | None, annotations: Path | 
 
 
 def _checkpoint(path: Path, provider: str, threads: int | None, annotations: Path | None) -> EvaluatedModel:
-    import torch
-
-    from trainer.checkpoint import load_checkpoint
     from trainer.evaluation.features import BATCH
     from trainer.evaluation.models import checkpoint_facts
-    from trainer.loop import features_of
+    from trainer.loop.inference import Runner
 
     if provider != "auto":
         raise Failure(f"--provider {provider} is for bundles; a checkpoint runs in torch")
-    if threads is not None:
-        torch.set_num_threads(threads)
-    checkpoint = load_checkpoint(path)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    method = checkpoint.build().to(device)
-    preprocessing = checkpoint.recipe.preprocessing
-    poses, given = _given_poses(method, annotations)
-
-    def run(images: NDArray[np.uint8], joints: Float32 | None = None) -> PartFeatures:
-        return features_of(method, images, joints)
-
-    def look(images: NDArray[np.uint8]) -> Float32:
-        with torch.inference_mode():
-            maps = method.attention(torch.from_numpy(images).to(device))
-        return np.asarray(maps.float().cpu().numpy(), np.float32)
-
-    facts = checkpoint_facts(checkpoint, given=given)
-    batch = BATCH if device == "cpu" else 16 * BATCH
-    return EvaluatedModel(preprocessing, run, facts, batch, look if hasattr(method, "attention") else None, poses)
+    runner = Runner.open(path, threads)
+    poses, given = _given_poses(runner.method, annotations)
+    return EvaluatedModel(
+        runner.checkpoint.recipe.preprocessing,
+        runner.features,
+        checkpoint_facts(runner.checkpoint, given=given),
+        BATCH if runner.device == "cpu" else 16 * BATCH,
+        runner.attention if runner.has_attention else None,
+        poses,
+    )
 
 
 def _given_poses(method: Any, annotations: Path | None) -> tuple[AnnotationStore | None, str]:

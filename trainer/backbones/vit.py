@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -95,7 +97,7 @@ class VitBackbone(Backbone):
     def _channels(self) -> list[int]:
         return [self.network.embed_dim]
 
-    def _stages(self) -> list[list[nn.Module | nn.Parameter]]:
+    def _stages(self) -> list[Iterable[nn.Module | nn.Parameter]]:
         vit = self.network
         stem = [vit.patch_embed, vit.cls_token, vit.reg_token, vit.pos_embed, vit.norm_pre]
         return [[part for part in stem if part is not None], *([block] for block in vit.blocks)]

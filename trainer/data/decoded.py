@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -77,7 +78,7 @@ def decode(
         ).encode()
     )
     folder = (cache or cache_folder()) / "photos" / f"{name}-{key.hexdigest()[:16]}"
-    arrays = cached(folder, shapes, fill)
+    arrays: dict[str, Any] = dict(cached(folder, shapes, fill))
     facts = list(listing.facts)
     if store is not None:
         unknown = int((arrays["regions"][:, 0, 0] == UNKNOWN).sum())

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -68,7 +69,8 @@ def render(
         f"{data.identities} generated identities, {data.views} views each by {data.cameras} cameras, wardrobe 'train', "
         f"seed {data.seed}; no image of a real person",
     )
-    return Source("generated", facts=facts, **cached(folder, shapes, fill)), folder.name
+    arrays: dict[str, Any] = dict(cached(folder, shapes, fill))
+    return Source("generated", facts=facts, **arrays), folder.name
 
 
 def _draw(task: tuple[Sequence[int], DataRecipe, Preprocessing]) -> dict[str, NDArray[np.generic]]:

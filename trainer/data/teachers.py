@@ -71,7 +71,8 @@ class Teacher:
             pixels = sized[..., ::-1] if self.bgr else sized
             queue.start_async({0: np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.float32)}, row)
         queue.wait_all()
-        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-6)
+        length = np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-6)
+        return np.asarray(found / length, np.float32)
 
 
 def taught(
