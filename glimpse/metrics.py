@@ -121,7 +121,7 @@ def positive_ranks(
             raise ValueError(f"keep must have shape {distances.shape}, got {keep.shape}")
         negative = keep & ~positive
         positive = positive & keep
-    return _merge_ranks(np.sort(distances[positive]), np.sort(distances[negative]))
+    return _merge_ranks(distances[positive], distances[negative])
 
 
 def from_ranking(relevance: Iterable[bool]) -> Ranks:
@@ -147,7 +147,7 @@ def block_ranks(
     rule = Relevance(query_ids, gallery_ids, query_cameras, gallery_cameras, shape=distances.shape)
     for row, values in enumerate(distances):
         positive, negative = rule(row)
-        yield _merge_ranks(np.sort(values[positive]), np.sort(values[negative]))
+        yield _merge_ranks(values[positive], values[negative])
 
 
 def average_precision(ranks: Ranks) -> float:
@@ -230,8 +230,13 @@ class RankingMetrics:
 
 
 def _merge_ranks(positives: NDArray[np.floating[Any]], negatives: NDArray[np.floating[Any]]) -> Ranks:
-    """Ranks of sorted positives among sorted negatives; NaN sorts last in both, and equals NaN."""
-    ahead = np.searchsorted(negatives, positives, side="right")  # "right" is the pessimistic rule
+    """Ranks of positives among negatives, both in any order; NaN comes last in both, and equals NaN."""
+    if not len(positives):
+        return np.empty(0, np.int64)
+    positives = np.sort(positives)
+    if not np.isnan(positives[-1]):
+        negatives = negatives[negatives <= positives[-1]]  # what lies behind the last positive counts for nothing
+    ahead = np.searchsorted(np.sort(negatives), positives, side="right")  # "right" is the pessimistic rule
     return ahead + np.arange(1, len(positives) + 1)
 
 

@@ -8,6 +8,7 @@ change the rank of a positive, `DistanceScan.ranks` asks the oracle, so ranks an
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -21,7 +22,7 @@ from glimpse.parts import Float32, PartFeatures
 
 TILE = 1024
 """Gallery rows of one product."""
-QUERY_BLOCK = 512
+QUERY_BLOCK = 1024
 BLOCK_BYTES = 64 << 20
 """Of the distances of one block of queries."""
 FAINT = 1e-9
@@ -117,9 +118,14 @@ class DistanceScan:
             negative: bool ``(G,)``; what is neither takes no part.
         """
         columns = np.flatnonzero(positive)
-        found, others = distances[columns], np.sort(distances[negative])  # NaN sorts last
+        if not len(columns):
+            return np.empty(0, np.int64)
+        found, others = distances[columns], distances[negative]
         margin = np.float32(2 * self.tolerance)  # both sides of a comparison may be off
         low, high = found - margin, found + margin
+        if not np.isnan(farthest := high.max()):
+            others = others[others <= farthest]  # what lies behind the last positive counts for nothing
+        others = np.sort(others)  # NaN sorts last
         ahead = np.searchsorted(others, low, side="left")
         behind = np.searchsorted(others, high, side="right")
         # What can be compared at all is exact, so a NaN is behind every number and ties with every other NaN.
@@ -150,9 +156,11 @@ class DistanceScan:
 
 def query_blocks(queries: int, items: int) -> Iterator[slice]:
     """Slices of 0 to ``queries`` such that float32 ``(block, items)`` takes at most `BLOCK_BYTES`."""
-    step = max(1, min(QUERY_BLOCK, BLOCK_BYTES // (4 * max(items, 1))))
-    for start in range(0, queries, step):
-        yield slice(start, min(start + step, queries))
+    most = max(1, min(QUERY_BLOCK, BLOCK_BYTES // (4 * max(items, 1))))
+    count = -(-queries // most)
+    edges = np.linspace(0, queries, count + 1).astype(int).tolist()  # of even sizes: a product likes many rows
+    for start, stop in itertools.pairwise(edges):
+        yield slice(start, stop)
 
 
 def _finish(numerator: NDArray[np.floating[Any]], total: NDArray[np.floating[Any]], prior: float) -> None:
