@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -200,8 +200,9 @@ class Methods(grpc.GenericRpcHandler):
                         await _unless_gone(context.write(response))
         else:
 
-            async def answer(request: Any, context: Context) -> Any:
-                return await behaviour(checked(request, context), context)
+            def answer(request: Any, context: Context) -> Coroutine[Any, Any, Any]:
+                answering: Coroutine[Any, Any, Any] = behaviour(checked(request, context), context)
+                return answering
 
         return _rebuilt(handler, self._guarded(method, answer), LARGER.get(method, MESSAGE_LIMIT), self._trimmer)
 

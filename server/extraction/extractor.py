@@ -10,53 +10,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from glimpse.images import Image, ImageError, ImageLimits, crop, decode_image
-from glimpse.parts import PartFeatures
 from glimpse.preprocessing import Preprocessing
 from server.errors import InvalidArgument, ServerError, forget_traceback
 from server.extraction.batcher import Batcher
-from server.extraction.ticket import Inferred, Ticket
+from server.extraction.ticket import Extracted, Ticket
 from server.telemetry import Telemetry
 
 _log = logging.getLogger(__name__)
 
-T = TypeVar("T")
+Given = TypeVar("Given")
+Answer = TypeVar("Answer")
 
 Box = tuple[int, int, int, int]
 """x, y, width, height in pixels."""
-
-
-@dataclass(frozen=True, slots=True)
-class StageSeconds:
-    """Where the time of an image, or of several at once, went."""
-
-    decode: float = 0.0
-    preprocess: float = 0.0
-    queue: float = 0.0
-    inference: float = 0.0
-
-    @classmethod
-    def longest(cls, stages: Sequence[StageSeconds]) -> StageSeconds:
-        """Of images that went together: each stage's longest, which is what the caller waited for."""
-        return cls(
-            max((each.decode for each in stages), default=0.0),
-            max((each.preprocess for each in stages), default=0.0),
-            max((each.queue for each in stages), default=0.0),
-            max((each.inference for each in stages), default=0.0),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Extracted:
-    """The features of one image, one row, and what they cost."""
-
-    features: PartFeatures
-    seconds: StageSeconds
 
 
 class Extractor:
@@ -84,20 +55,11 @@ class Extractor:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode") if workers else None
         self._bulk_slots = asyncio.Semaphore(bulk_limit)
 
-    async def one(
-        self,
-        data: bytes,
-        field: str,
-        then: Callable[[Extracted], T],
-        *,
-        box: Box | None = None,
-        deadline: float | None = None,
-    ) -> T:
-        """Features of one encoded image, or of the box inside it, and what is then made of them.
+    async def one(self, data: bytes, field: str, *, box: Box | None = None, deadline: float | None = None) -> Extracted:
+        """Features of one encoded image, or of the box inside it.
 
         Args:
             field: the request field the image came in, for the error.
-            then: what to do with the features; it runs off the event loop and may block.
             deadline: on the clock of `time.monotonic`.
 
         Raises:
@@ -105,10 +67,25 @@ class Extractor:
             ServerError: queue full, deadline passed, or the model failed.
         """
         (ticket,) = self._batcher.admit(1, deadline=deadline)
-        ticket.finish = lambda inferred: then(self._extracted(ticket, inferred))
         self._start(ticket, data, field, box)
-        result: T = await self._outcome(ticket)
-        return result
+        found: Extracted = await ticket.future
+        return found
+
+    def answer(
+        self,
+        data: bytes,
+        field: str,
+        finish: Callable[[Sequence[tuple[Given, Extracted]]], Iterable[Answer | Exception]],
+        given: Given,
+        *,
+        box: Box | None = None,
+        deadline: float | None = None,
+    ) -> asyncio.Future[Answer]:
+        """What ``finish`` makes of ``given`` and the features of one image; see `Finish`. Otherwise like `one`."""
+        (ticket,) = self._batcher.admit(1, deadline=deadline)
+        ticket.finish, ticket.given = finish, given
+        self._start(ticket, data, field, box)
+        return ticket.future
 
     async def many(
         self, images: Sequence[bytes], fields: Sequence[str], *, deadline: float | None = None
@@ -117,50 +94,25 @@ class Extractor:
         tickets = self._batcher.admit(len(images), deadline=deadline)
         for ticket, data, field in zip(tickets, images, fields, strict=True):
             self._start(ticket, data, field, None)
-        try:
-            return list(await asyncio.gather(*map(self._settled, tickets)))
-        except asyncio.CancelledError:
-            for ticket in tickets:  # some may not have begun to wait
-                self._batcher.cancel(ticket)
-            raise
+        outcomes = await asyncio.gather(*(ticket.future for ticket in tickets), return_exceptions=True)
+        return [_extracted_or_refused(outcome) for outcome in outcomes]
 
     async def bulk(self, data: bytes, field: str, *, deadline: float | None = None) -> Extracted | ServerError:
         """Features of one image of an indexing job: waits for a place instead of being refused."""
         async with self._bulk_slots:
             try:
                 (ticket,) = self._batcher.admit(1, deadline=deadline, bulk=True)
+                self._start(ticket, data, field, None)
+                found: Extracted = await ticket.future
             except ServerError as error:
+                forget_traceback(error)
                 return error
-            self._start(ticket, data, field, None)
-            return await self._settled(ticket)
+            return found
 
     def close(self) -> None:
         """Ends the decoding threads, after what they do now."""
         if self._pool is not None:
             self._pool.shutdown()
-
-    async def _settled(self, ticket: Ticket) -> Extracted | ServerError:
-        try:
-            return self._extracted(ticket, await self._outcome(ticket))
-        except ServerError as error:
-            forget_traceback(error)
-            return error
-
-    async def _outcome(self, ticket: Ticket) -> Any:
-        try:
-            return await ticket.future
-        except asyncio.CancelledError:
-            self._batcher.cancel(ticket)
-            raise
-
-    def _extracted(self, ticket: Ticket, inferred: Inferred) -> Extracted:
-        seconds = StageSeconds(ticket.decode, ticket.preprocess, inferred.queue, inferred.inference)
-        telemetry = self._telemetry
-        telemetry.stage("decode", seconds.decode)
-        telemetry.stage("preprocess", seconds.preprocess)
-        telemetry.stage("queue", seconds.queue)
-        telemetry.stage("inference", seconds.inference)
-        return Extracted(inferred.features, seconds)
 
     def _start(self, ticket: Ticket, data: bytes, field: str, box: Box | None) -> None:
         if self._pool is None:
@@ -199,3 +151,13 @@ class Extractor:
         ticket.decode = decoded - started
         ticket.preprocess = time.perf_counter() - decoded
         return pixels
+
+
+def _extracted_or_refused(outcome: Any) -> Extracted | ServerError:
+    if isinstance(outcome, ServerError):
+        forget_traceback(outcome)
+        return outcome
+    if isinstance(outcome, BaseException):
+        raise outcome
+    found: Extracted = outcome
+    return found

@@ -10,15 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from glimpse.parts import PartFeatures
-from server.errors import InvalidArgument, NotFound
+from server.errors import InvalidArgument, NotFound, ServerError
 from server.galleries.background import Background
 from server.galleries.columns import Columns, Snapshot
-from server.galleries.engines import open_engine
-from server.galleries.engines.base import Engine, Ranked, Request
-from server.galleries.engines.scoring import weighted_query
 from server.galleries.filters import Filter
 from server.galleries.items import (
     Batch,
@@ -30,8 +26,8 @@ from server.galleries.items import (
     check_time,
     make_batch,
 )
-from server.galleries.pace import Pace
 from server.galleries.ranking import Ranking, SearchOptions
+from server.galleries.searching import Asked, Searcher
 from server.galleries.settings import GallerySettings
 from server.galleries.store import Store
 
@@ -78,9 +74,7 @@ class Gallery:
         self._snapshot = columns.snapshot(sequence)
         self._writing = threading.Lock()
         self._dropped = False
-        self._background = background
-        self._engines: dict[str, Engine] = {"exact": open_engine("exact", background)}
-        self._pace = Pace(recall_every)
+        self._searcher = Searcher(settings, background, recall_every)
 
     @property
     def sequence(self) -> int:
@@ -99,7 +93,7 @@ class Gallery:
             tombstones=snapshot.dead,
             patterns=snapshot.pattern_count,
             memory_bytes=snapshot.memory_bytes,
-            fast_recall=self._pace.recall,
+            fast_recall=self._searcher.pace.recall,
         )
 
     def upsert(self, items: Sequence[NewItem]) -> int:
@@ -227,21 +221,18 @@ class Gallery:
             InvalidArgument: a query of another schema or of several rows, part weights or a threshold out of range.
             FailedPrecondition: a fast search on a server without Faiss.
         """
-        snapshot = self._snapshot
-        try:
-            weighted = weighted_query(query, self.settings.schema, options.part_weights, options.min_joint_visibility)
-        except ValueError as error:
-            raise InvalidArgument(str(error)) from error
-        allowed = _allowed(snapshot, options)
-        request = Request(weighted, allowed, options.top_k, options.include_incomparable)
-        rows = snapshot.rows if allowed is None else int(np.count_nonzero(allowed))
-        if options.mode == "fast" or (options.mode == "auto" and self._exact_is_too_slow(rows)):
-            ranked = self._engine("faiss").search(snapshot, request)
-            if not ranked.exact and self._pace.sample_is_due():
-                self._background.submit(lambda: self._sample_recall(snapshot, request, rows, ranked))
-        else:
-            ranked = self._search_exactly(snapshot, request, rows)
-        return Ranking(ranked.rows, ranked.distance, ranked.joint, ranked.exact, snapshot.sequence, snapshot)
+        (ranking,) = self.search_together([(query, options)])
+        if isinstance(ranking, ServerError):
+            raise ranking
+        return ranking
+
+    def search_together(self, asked: Sequence[Asked]) -> Sequence[Ranking | ServerError]:
+        """Ranks the gallery, as of one write, against several queries; exact searches read the items once for all.
+
+        Returns:
+            For each query its ranking, or the error that `search` would raise.
+        """
+        return self._searcher.search(self._snapshot, asked)
 
     def drop(self) -> int:
         """Removes the gallery from the store and forgets its items; returns how many there were. For the catalog."""
@@ -252,7 +243,7 @@ class Gallery:
             items = self._snapshot.live
             self._columns = Columns(self.settings.schema)
             self._snapshot = self._columns.snapshot(self._snapshot.sequence)
-            self._engines.pop("faiss", None)
+            self._searcher.forget()
         return items
 
     def _next_sequence(self) -> int:
@@ -289,35 +280,3 @@ class Gallery:
         if self._columns.needs_compaction:
             self._columns = self._columns.compacted()
         self._snapshot = self._columns.snapshot(sequence)
-
-    def _engine(self, name: str) -> Engine:
-        engine = self._engines.get(name)
-        if engine is None:
-            engine = self._engines.setdefault(name, open_engine(name, self._background))
-        return engine
-
-    def _exact_is_too_slow(self, rows: int) -> bool:
-        target = self.settings.latency_target_us
-        return target is not None and self._pace.exact_seconds(rows) * 1e6 > target
-
-    def _search_exactly(self, snapshot: Snapshot, request: Request, rows: int) -> Ranked:
-        start = time.perf_counter()
-        ranked = self._engines["exact"].search(snapshot, request)
-        if request.top_k is not None:
-            self._pace.exact_took(rows, time.perf_counter() - start)
-        return ranked
-
-    def _sample_recall(self, snapshot: Snapshot, request: Request, rows: int, ranked: Ranked) -> None:
-        exact = self._search_exactly(snapshot, request, rows)
-        self._pace.recalled(len(np.intersect1d(exact.rows, ranked.rows)), len(exact.rows))
-
-
-def _allowed(snapshot: Snapshot, options: SearchOptions) -> NDArray[np.bool_] | None:
-    mask = None if options.filter.empty else options.filter.mask(snapshot)
-    if snapshot.dead:
-        mask = snapshot.alive if mask is None else mask & snapshot.alive
-    left_out = None if options.leave_out is None else snapshot.row_of(options.leave_out)
-    if left_out is not None:
-        mask = np.ones(snapshot.rows, np.bool_) if mask is None else mask.copy()
-        mask[left_out] = False
-    return mask

@@ -15,6 +15,7 @@ from server.galleries.filters import Filter
 from server.galleries.items import Int64, ItemMetadata
 
 Mode = Literal["auto", "exact", "fast"]
+_MODES = get_args(Mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,8 @@ class SearchOptions:
     def __post_init__(self) -> None:
         if self.top_k is not None and self.top_k < 1:
             raise InvalidArgument(f"top_k must be at least 1, got {self.top_k}", field="top_k")
-        if self.mode not in get_args(Mode):
-            raise InvalidArgument(f"mode must be one of {list(get_args(Mode))}, got {self.mode!r}", field="mode")
+        if self.mode not in _MODES:
+            raise InvalidArgument(f"mode must be one of {list(_MODES)}, got {self.mode!r}", field="mode")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,12 +6,14 @@ import time
 from collections.abc import Iterable, Iterator
 from itertools import repeat
 
+from google.protobuf.duration_pb2 import Duration
+
 from glimpse.bundle import Bundle
 from glimpse.calibration import Calibration
 from glimpse.distance import explain
 from protos.glimpse.v1 import search_pb2
 from server import wire
-from server.extraction.extractor import StageSeconds
+from server.extraction.ticket import StageSeconds
 from server.galleries.gallery import Gallery
 from server.galleries.ranking import Ranking, SearchOptions
 from server.galleries.settings import GallerySettings
@@ -33,7 +35,8 @@ def calibration_of(bundle: Bundle, settings: GallerySettings, options: SearchOpt
     return calibration if ours else None
 
 
-def matches_of(
+def add_matches(
+    response: search_pb2.SearchResponse,
     request: search_pb2.SearchRequest,
     query: Query,
     options: SearchOptions,
@@ -41,10 +44,9 @@ def matches_of(
     calibration: Calibration | None = None,
     first: int = 0,
     last: int | None = None,
-) -> list[search_pb2.Match]:
-    """The matches of ranks ``first`` to ``last``. Messages that would be empty are not made: a whole ranking has
-    thousands of matches, and each sub-message costs as much as the match itself."""
-    matches = []
+) -> None:
+    """Adds the matches of ranks ``first`` to ``last``. They are made in place, as a message put into another is copied,
+    and without inner messages that would be empty: a whole ranking has thousands of matches."""
     distances = ranking.distance[first:last].tolist()
     joints = ranking.joint[first:last].tolist()
     chances: Iterable[float | None] = repeat(None, len(distances))
@@ -52,7 +54,7 @@ def matches_of(
         chances = calibration.probability(ranking.distance[first:last], ranking.joint[first:last]).tolist()
     for rank, (distance, joint, chance) in enumerate(zip(distances, joints, chances, strict=True), first):
         item = ranking.item(rank)
-        match = search_pb2.Match(
+        match = response.matches.add(
             item_id=item.item_id,
             person_id=item.person_id,
             camera_id=item.camera_id,
@@ -66,8 +68,6 @@ def matches_of(
             match.attributes.CopyFrom(wire.struct_of(item.attributes))
         if request.explain:
             _explain(match, query, options, ranking, rank)
-        matches.append(match)
-    return matches
 
 
 def _explain(match: search_pb2.Match, query: Query, options: SearchOptions, ranking: Ranking, rank: int) -> None:
@@ -92,18 +92,19 @@ def pages_of(
     count, start = len(ranking.rows), 0
     size = PAGE
     while start < count:
-        matches = matches_of(request, query, options, ranking, calibration, start, min(count, start + size))
-        page = search_pb2.SearchResponse(matches=matches, exact=ranking.exact, rank_offset=start)
-        page.gallery_sequence = ranking.sequence
-        if len(matches) > 1 and page.ByteSize() > PAGE_BYTES:
-            size = max(1, len(matches) * PAGE_BYTES // page.ByteSize() // 2)
+        page = search_pb2.SearchResponse(exact=ranking.exact, rank_offset=start, gallery_sequence=ranking.sequence)
+        add_matches(page, request, query, options, ranking, calibration, start, min(count, start + size))
+        made = len(page.matches)
+        if made > 1 and page.ByteSize() > PAGE_BYTES:
+            size = max(1, made * PAGE_BYTES // page.ByteSize() // 2)
             continue
         yield page
-        start += len(matches)
+        start += made
 
 
 def describe(response: search_pb2.SearchResponse, gallery: Gallery, query: Query, ranking: Ranking) -> None:
-    response.query.extend(wire.visibility_messages(gallery.settings.schema, query.features.visibility[0]))
+    for part, visibility in zip(gallery.settings.schema.names, query.features.visibility[0].tolist(), strict=True):
+        response.query.add(part=part, visibility=visibility)
     response.model.CopyFrom(query.model)
     response.exact = ranking.exact
     response.gallery_sequence = ranking.sequence
@@ -116,10 +117,14 @@ def tell_time(
     started: float,
 ) -> None:
     timings = response.timings
-    timings.decode.CopyFrom(wire.duration_of(stages.decode))
-    timings.preprocess.CopyFrom(wire.duration_of(stages.preprocess))
-    timings.queue.CopyFrom(wire.duration_of(stages.queue))
-    timings.inference.CopyFrom(wire.duration_of(stages.inference))
+    _set(timings.decode, stages.decode)
+    _set(timings.preprocess, stages.preprocess)
+    _set(timings.queue, stages.queue)
+    _set(timings.inference, stages.inference)
     if search is not None:
-        timings.search.CopyFrom(wire.duration_of(search))
-    timings.total.CopyFrom(wire.duration_of(time.perf_counter() - started))
+        _set(timings.search, search)
+    _set(timings.total, time.perf_counter() - started)
+
+
+def _set(duration: Duration, seconds: float) -> None:
+    duration.FromNanoseconds(round(seconds * 1e9))

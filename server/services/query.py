@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from glimpse.bundle import ModelIdentity
 from glimpse.parts import PartFeatures
@@ -12,16 +11,16 @@ from glimpse.tracklet import fuse
 from protos.glimpse.v1 import features_pb2, search_pb2
 from server import wire
 from server.errors import FailedPrecondition, InvalidArgument, ServerError
-from server.extraction.extractor import Box, Extracted, StageSeconds
+from server.extraction.extractor import Box
+from server.extraction.ticket import Extracted, StageSeconds
 from server.galleries.filters import Filter
 from server.galleries.gallery import Gallery
 from server.galleries.ranking import Mode, SearchOptions
 from server.galleries.settings import GallerySettings
 from server.services.floor import Floor
 
-T = TypeVar("T")
-
 MAX_IMAGES = 64
+IMAGE = "query_image"
 _EVERYTHING = Filter()
 _MODES: dict[int, Mode] = {
     search_pb2.SearchRequest.AUTO: "auto",
@@ -64,18 +63,10 @@ def options_of(request: search_pb2.SearchRequest, settings: GallerySettings, *, 
     )
 
 
-async def with_query(
-    request: search_pb2.SearchRequest,
-    gallery: Gallery,
-    floor: Floor,
-    work: Callable[[Query], T],
-    *,
-    deadline: float | None,
-) -> T:
-    """Finds out whom a request asks about, and does the work with it.
-
-    Args:
-        work: a search, off the event loop: for an image it follows its features without waking the loop in between.
+async def query_of(
+    request: search_pb2.SearchRequest, gallery: Gallery, floor: Floor, *, deadline: float | None
+) -> Query:
+    """Whom a request asks about.
 
     Raises:
         InvalidArgument: an image or features are refused.
@@ -84,31 +75,22 @@ async def with_query(
     """
     settings = gallery.settings
     kind = request.WhichOneof("query")
-    if kind in {"features", "item_id"}:
-        if kind == "item_id":
-            features = gallery.features(request.item_id)
-        else:
-            features = fuse(wire.features_of([request.features], settings))
-        given = Query(features, wire.gallery_model(settings))
-        return await floor.search(lambda: work(given))
+    if kind == "item_id":
+        return Query(gallery.features(request.item_id), wire.gallery_model(settings))
+    if kind == "features":
+        return Query(fuse(wire.features_of([request.features], settings)), wire.gallery_model(settings))
     check_model(settings, floor.bundle.identity)
-
-    def query(features: PartFeatures, seconds: StageSeconds) -> Query:
-        # The gallery's own weights and prior hold, whatever the bundle says today.
-        own = PartFeatures.trusted(features.vectors, features.visibility, settings.schema)
-        return Query(own, floor.model, seconds)
-
     if kind == "query_image":
-        box = _box_of(request.box) if request.HasField("box") else None
-        return await floor.extractor.one(
-            request.query_image,
-            "query_image",
-            lambda found: work(query(found.features, found.seconds)),
-            box=box,
-            deadline=deadline,
-        )
+        found = await floor.extractor.one(request.query_image, IMAGE, box=box_of(request), deadline=deadline)
+        return seen(found, settings, floor)
     pieces, seconds = await _tracklet(request.tracklet.images, floor, deadline)
-    return await floor.search(lambda: work(query(fuse(PartFeatures.concatenate(pieces)), seconds)))
+    return seen(Extracted(fuse(PartFeatures.concatenate(pieces)), seconds), settings, floor)
+
+
+def seen(found: Extracted, settings: GallerySettings, floor: Floor) -> Query:
+    """The query of what the served model saw; the gallery's own weights and prior hold, whatever the bundle says."""
+    features = PartFeatures.trusted(found.features.vectors, found.features.visibility, settings.schema)
+    return Query(features, floor.model, found.seconds)
 
 
 def check_model(settings: GallerySettings, served: ModelIdentity) -> None:
@@ -133,6 +115,12 @@ def images_of(images: Sequence[bytes], name: str) -> list[str]:
     return [f"{name}[{index}]" for index in range(len(images))]
 
 
+def box_of(request: search_pb2.SearchRequest) -> Box | None:
+    """The part of the image that is meant; None for all of it."""
+    box = request.box
+    return (box.x, box.y, box.width, box.height) if request.HasField("box") else None
+
+
 async def _tracklet(
     images: Sequence[bytes], floor: Floor, deadline: float | None
 ) -> tuple[list[PartFeatures], StageSeconds]:
@@ -144,7 +132,3 @@ async def _tracklet(
             raise outcome
         found.append(outcome)
     return [each.features for each in found], StageSeconds.longest([each.seconds for each in found])
-
-
-def _box_of(message: search_pb2.Box) -> Box:
-    return message.x, message.y, message.width, message.height

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -13,12 +13,13 @@ from glimpse.parts import PartFeatures
 from protos.glimpse.v1 import search_pb2, search_pb2_grpc
 from server import wire
 from server.errors import ServerError, forget_traceback
-from server.extraction.extractor import Extracted, StageSeconds
+from server.extraction.ticket import Extracted, StageSeconds
 from server.interceptors import Context, Refused, deadline_of, note, status_of
+from server.services.answers import Outcome, Question, answer, answers
 from server.services.floor import Floor
-from server.services.matches import calibration_of, describe, matches_of, pages_of, tell_time
+from server.services.matches import calibration_of, describe, pages_of, tell_time
 from server.services.pipeline import Pipeline
-from server.services.query import Query, images_of, options_of, with_query
+from server.services.query import IMAGE, box_of, check_model, images_of, options_of, query_of, seen
 
 _log = logging.getLogger(__name__)
 
@@ -35,34 +36,34 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
     async def Search(  # type: ignore[override]  # the stub allows sync and async at once
         self, request: search_pb2.SearchRequest, context: Context
     ) -> search_pb2.SearchResponse:
-        answer = await self._answer(request, deadline_of(context))
-        note(gallery=request.gallery, matches=len(answer.matches))
+        response = await self._answer(request, deadline_of(context))
+        note(gallery=request.gallery, matches=len(response.matches))
         if request.purpose:
             note(purpose=request.purpose)
-        return answer
+        return response
 
     async def SearchStream(  # type: ignore[override]
         self, requests: AsyncIterator[search_pb2.SearchRequest | Refused], context: Context
     ) -> AsyncIterator[search_pb2.SearchResponse]:
-        answers = Pipeline[search_pb2.SearchResponse](PIPELINE)
+        responses = Pipeline[search_pb2.SearchResponse](PIPELINE)
         deadline = deadline_of(context)
 
         async def read() -> None:
             async for request in requests:
-                await answers.add(self._answer_or_error(request, deadline))
+                await responses.add(self._answer_or_error(request, deadline))
 
         reader = asyncio.create_task(read())
-        reader.add_done_callback(lambda _: answers.end())
+        reader.add_done_callback(lambda _: responses.end())
         count = 0
         try:
-            async for answer in answers:
+            async for response in responses:
                 count += 1
-                yield answer
+                yield response
             note(requests=count)
             await reader  # a stream that broke off, or the server drains
         finally:
             reader.cancel()
-            answers.cancel()
+            responses.cancel()
 
     async def SearchAll(  # type: ignore[override]
         self, request: search_pb2.SearchRequest, context: Context
@@ -71,20 +72,21 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
         started = time.perf_counter()
         gallery = floor.catalog.get(request.gallery)
         options = options_of(request, gallery.settings, whole=True)
-        calibration = calibration_of(floor.bundle, gallery.settings, options)
+        query = await query_of(request, gallery, floor, deadline=deadline_of(context))
 
-        def work(query: Query) -> tuple[Iterator[search_pb2.SearchResponse], search_pb2.SearchResponse, int]:
+        def work() -> tuple[Iterator[search_pb2.SearchResponse], search_pb2.SearchResponse, int]:
             begun = time.perf_counter()
             ranking = gallery.search(query.features, options)
             seconds = time.perf_counter() - begun
             floor.telemetry.stage("search", seconds)
+            calibration = calibration_of(floor.bundle, gallery.settings, options)
             pages = pages_of(request, query, options, ranking, calibration)
             first = next(pages, None) or search_pb2.SearchResponse()
             describe(first, gallery, query, ranking)
             tell_time(first, query.seconds, seconds, started)
             return pages, first, len(ranking)
 
-        pages, first, count = await with_query(request, gallery, floor, work, deadline=deadline_of(context))
+        pages, first, count = await floor.search(work)
         note(gallery=request.gallery, matches=count)
         page: search_pb2.SearchResponse | None = first
         while page is not None:
@@ -140,17 +142,17 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
         gallery = floor.catalog.get(request.gallery)
         options = options_of(request, gallery.settings, whole=False)
         calibration = calibration_of(floor.bundle, gallery.settings, options)
+        question = Question(request, gallery, options, started, calibration)
+        if request.WhichOneof("query") != IMAGE:
+            query = await query_of(request, gallery, floor, deadline=deadline)
+            return await floor.search(lambda: answer(question, query, floor.telemetry))
+        check_model(gallery.settings, floor.bundle.identity)
+        # The search follows its features without waking the event loop in between.
+        return await floor.extractor.answer(
+            request.query_image, IMAGE, self._answers, question, box=box_of(request), deadline=deadline
+        )
 
-        def work(query: Query) -> search_pb2.SearchResponse:
-            begun = time.perf_counter()
-            ranking = gallery.search(query.features, options)
-            seconds = time.perf_counter() - begun
-            floor.telemetry.stage("search", seconds)
-            if len(ranking):
-                floor.telemetry.best_match(float(ranking.joint[0]))
-            response = search_pb2.SearchResponse(matches=matches_of(request, query, options, ranking, calibration))
-            describe(response, gallery, query, ranking)
-            tell_time(response, query.seconds, seconds, started)
-            return response
-
-        return await with_query(request, gallery, floor, work, deadline=deadline)
+    def _answers(self, found: Sequence[tuple[Question, Extracted]]) -> Iterator[Outcome]:
+        floor = self._floor()
+        queries = [(question, seen(each, question.gallery.settings, floor)) for question, each in found]
+        return answers(queries, floor.telemetry)

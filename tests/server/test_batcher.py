@@ -6,16 +6,15 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from glimpse.parts import Part, PartFeatures, PartSchema
-from server.errors import Cancelled, DeadlineExceeded, NotFound, ResourceExhausted, ServerError, Unavailable
+from server.errors import DeadlineExceeded, ResourceExhausted, ServerError, Unavailable
 from server.extraction.batcher import Batcher
-from server.extraction.ticket import Inferred
+from server.extraction.ticket import Extracted
 from server.telemetry import Telemetry
 
 SCHEMA = PartSchema((Part("global", 2, always_visible=True),))
@@ -73,7 +72,7 @@ class Bench:
         self.deaths = asyncio.Event()
         self.batcher = Batcher(self.model, self.telemetry, on_death=self.deaths.set, **options)  # type: ignore[arg-type]
 
-    def put(self, value: int, *, deadline: float | None = None, bulk: bool = False) -> asyncio.Future[Inferred]:
+    def put(self, value: int, *, deadline: float | None = None, bulk: bool = False) -> asyncio.Future[Extracted]:
         (ticket,) = self.batcher.admit(1, deadline=deadline, bulk=bulk)
         self.batcher.submit(ticket, np.full((1, 1, 3), value, np.uint8))
         return ticket.future
@@ -100,8 +99,8 @@ async def make() -> AsyncIterator[Make]:
         await bench.batcher.close()
 
 
-def value_of(inferred: Inferred) -> float:
-    return float(inferred.features.visibility[0, 0])
+def value_of(extracted: Extracted) -> float:
+    return float(extracted.features.visibility[0, 0])
 
 
 async def test_first_image_goes_alone_and_the_next_batch_takes_all_that_waited(make: Make) -> None:
@@ -165,7 +164,7 @@ async def test_image_of_a_caller_who_left_never_reaches_the_model(make: Make) ->
     await bench.model.entered()
     (ticket,) = bench.batcher.admit(1)
     bench.batcher.submit(ticket, np.full((1, 1, 3), 2, np.uint8))
-    bench.batcher.cancel(ticket)
+    ticket.future.cancel()
     after = bench.put(3)
     bench.model.release()
     await asyncio.gather(running, after)
@@ -180,8 +179,8 @@ async def test_only_the_poisonous_image_of_a_batch_fails(make: Make) -> None:
     waiting = [bench.put(value) for value in (2, POISON, 4)]
     bench.model.release()
     good, bad, also_good = await asyncio.gather(*waiting, return_exceptions=True)
-    assert isinstance(good, Inferred)
-    assert isinstance(also_good, Inferred)
+    assert isinstance(good, Extracted)
+    assert isinstance(also_good, Extracted)
     assert (value_of(good), value_of(also_good)) == (2, 4)
     assert isinstance(bad, ServerError)
     assert "this image" in str(bad)
@@ -311,40 +310,3 @@ async def test_entrusted_image_that_cannot_be_decoded_fails_alone(make: Make, er
         await bad.future
     assert bench.model.batches == [[1], [2]]
     await running
-
-
-@pytest.mark.parametrize("pool", [True, False])
-async def test_what_is_made_of_the_features_reaches_the_caller_and_its_errors_too(make: Make, pool: bool) -> None:
-    with ThreadPoolExecutor(1, "finishing") as executor:
-        bench = make(max_batch=3, finishing=executor if pool else None)
-        bench.model.release()
-        tickets = bench.batcher.admit(3)
-
-        def fail(_: Inferred) -> None:
-            raise NotFound("no such gallery")
-
-        tickets[0].finish = lambda inferred: (value_of(inferred), threading.current_thread().name)
-        tickets[1].finish = fail
-        for value, ticket in enumerate(tickets):
-            bench.batcher.submit(ticket, np.full((1, 1, 3), value, np.uint8))
-        value, thread = await tickets[0].future
-        assert value == 0
-        assert thread.startswith("finishing" if pool else "inference")
-        with pytest.raises(NotFound):
-            await tickets[1].future
-        assert value_of(await tickets[2].future) == 2
-        assert bench.batcher.alive
-
-
-async def test_nothing_is_made_of_the_features_once_the_caller_has_left(make: Make) -> None:
-    bench = make()
-    (ticket,) = bench.batcher.admit(1)
-    finished: list[Inferred] = []
-    ticket.finish = finished.append
-    bench.batcher.submit(ticket, np.full((1, 1, 3), 1, np.uint8))
-    await bench.model.entered()
-    bench.batcher.cancel(ticket)
-    bench.model.release()
-    with pytest.raises(Cancelled):
-        await ticket.future
-    assert finished == []

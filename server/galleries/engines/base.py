@@ -25,6 +25,10 @@ class Request:
     """None asks for the whole ranking."""
     include_incomparable: bool
 
+    def rows(self, snapshot: Snapshot) -> int:
+        """How many rows may be returned."""
+        return snapshot.rows if self.allowed is None else int(np.count_nonzero(self.allowed))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranked:

@@ -11,7 +11,7 @@ most W for parts of norm 1. Every row whose interval reaches the k-th best one i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 
 from glimpse.distance import Float64, check_min_joint, pairwise, resolve_weights
 from glimpse.parts import UNIT_NORM_TOLERANCE, Float32, PartFeatures, PartSchema
-from server.galleries.blocks import Block
 from server.galleries.columns import Snapshot
 from server.galleries.items import MAX_NORM, Int64
 
 RESCORED_AT_ONCE = 2048
+MULTIPLIED_AT_ONCE = 1_000_000
+"""Multiplications of one product of several queries. Up to so many OpenBLAS multiplies in place, and four queries cost
+what one does: reading the matrix. A larger product it copies together first, which takes three times as long."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,21 +79,46 @@ def weighted_query(
 
 def scan(snapshot: Snapshot, query: WeightedQuery, rows: Int64 | None = None) -> Scan:
     """Approximate distances of the ascending ``rows``, or of all rows."""
-    count = snapshot.rows if rows is None else len(rows)
-    result = Scan(np.empty(count), np.empty(count), np.empty(count, np.bool_))
-    for block, size, at, local in _stretches(snapshot, rows):
-        if local is None:
-            similarity = block.weighted[:size] @ query.vector  # [m]
-            visibility = block.visibility[:, :size]  # [P, m]
+    if rows is None:
+        return next(scan_together(snapshot, [query]))
+    result = _unfilled(len(rows))
+    for block, at, local in snapshot.split(rows):
+        size = min(snapshot.rows - block.start, block.capacity)
+        # Reading every row is cheaper than copying more than a quarter of them together.
+        if len(local) * 4 < size:
+            similarity = block.weighted[local] @ query.vector  # [m]
         else:
-            # Reading every row is cheaper than copying more than a quarter of them together.
-            if len(local) * 4 < size:
-                similarity = block.weighted[local] @ query.vector
-            else:
-                similarity = (block.weighted[:size] @ query.vector)[local]
-            visibility = block.visibility[:, local]
-        settle(snapshot.schema, query, similarity, visibility, result, at)
+            similarity = (block.weighted[:size] @ query.vector)[local]
+        settle(snapshot.schema, query, similarity, block.visibility[:, local], result, at)
     return result
+
+
+def scan_together(snapshot: Snapshot, queries: Sequence[WeightedQuery]) -> Iterator[Scan]:
+    """Approximate distances of all rows to each query in turn, the rows read once for all of them."""
+    vectors = np.stack([query.vector for query in queries])  # [Q, sum D]
+    pieces = [(block, size, slice(block.start, block.start + size)) for block, size in snapshot.pieces()]
+    similarity = np.empty((len(queries), snapshot.rows), np.float32)
+    for block, size, at in pieces:
+        _multiply(vectors, block.weighted[:size], similarity[:, at])
+    for query, numerators in zip(queries, similarity, strict=True):
+        result = _unfilled(snapshot.rows)
+        for block, size, at in pieces:
+            settle(snapshot.schema, query, numerators[at], block.visibility[:, :size], result, at)
+        yield result
+
+
+def _multiply(vectors: Float32, weighted: Float32, out: Float32) -> None:
+    """``out = vectors @ weighted.T``."""
+    if len(vectors) == 1:
+        np.matmul(weighted, vectors[0], out=out[0])
+        return
+    step = max(16, MULTIPLIED_AT_ONCE // vectors.size)
+    for start in range(0, len(weighted), step):
+        np.matmul(vectors, weighted[start : start + step].T, out=out[:, start : start + step])
+
+
+def _unfilled(rows: int) -> Scan:
+    return Scan(np.empty(rows), np.empty(rows), np.empty(rows, np.bool_))
 
 
 def settle(
@@ -178,14 +205,3 @@ def ranking_order(snapshot: Snapshot, rows: Int64, distance: Float32) -> Int64:
         tied = order[first : last + 1]
         order[first : last + 1] = sorted(tied.tolist(), key=lambda position: snapshot.item_id(int(rows[position])))
     return order
-
-
-def _stretches(snapshot: Snapshot, rows: Int64 | None) -> Iterator[tuple[Block, int, slice, Int64 | None]]:
-    """Block by block: the block, how many of its rows are the snapshot's, where results go, and which rows."""
-    if rows is None:
-        for block, size in snapshot.pieces():
-            yield block, size, slice(block.start, block.start + size), None
-    else:
-        for block, at, local in snapshot.split(rows):
-            size = min(snapshot.rows - block.start, block.capacity)
-            yield block, size, at, None if len(local) == size else local

@@ -163,7 +163,7 @@ def test_items_expire_by_the_time_their_features_were_stored(catalog: Catalog, r
 
 @pytest.mark.parametrize("mode", ["exact", "fast", "auto"])
 def test_a_search_with_everything_asked_is_the_oracles(
-    gallery: Gallery, rng: np.random.Generator, mode: Any, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, gallery: Gallery, rng: np.random.Generator, mode: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(faiss_engine, "TAIL_ROWS", 20)
     monkeypatch.setattr(faiss_engine, "RARE", 5)
@@ -171,7 +171,7 @@ def test_a_search_with_everything_asked_is_the_oracles(
     gallery.upsert(make_items(random_features(rng, SCHEMA, 60), ids, camera_id="c1"))
     for start in range(0, 20, 4):  # replaced and deleted rows, in and out of the lists, and a compaction
         gallery.search(random_features(rng, SCHEMA, 1), SearchOptions(mode=mode))
-        gallery._background.drain()
+        catalog.drain()
         gallery.upsert(make_items(random_features(rng, SCHEMA, 4), ids[start : start + 4], camera_id="c2"))
         gallery.delete(item_ids=[ids[40 + start // 4]])
     query = random_features(rng, SCHEMA, 1)
@@ -206,7 +206,7 @@ def test_a_search_with_everything_asked_is_the_oracles(
 
 @pytest.mark.parametrize("mode", ["exact", "fast"])
 def test_items_are_gone_from_results_when_delete_returns(
-    gallery: Gallery, rng: np.random.Generator, mode: Any, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, gallery: Gallery, rng: np.random.Generator, mode: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(faiss_engine, "TAIL_ROWS", 100)
     features = clustered_features(rng, SCHEMA, 20, 1000)
@@ -214,7 +214,7 @@ def test_items_are_gone_from_results_when_delete_returns(
     query = features[[7]].stored()
     options = SearchOptions(top_k=5, mode=mode)
     gallery.search(query, options)
-    gallery._background.drain()
+    catalog.drain()
     best, second = gallery.search(query, options).item_ids()[:2]
     assert best == "item-00007"
     gallery.delete(item_ids=[best])
@@ -281,15 +281,15 @@ def test_auto_is_exact_until_the_exact_search_misses_the_latency_target(
         gallery.upsert(make_items(features))
         gallery.search(query, SearchOptions(mode="fast"))
     catalog.drain()
-    hasty._pace = Pace(1)
-    hasty._pace.exact_took(1000, 0.0006)
+    hasty._searcher.pace = Pace(1)
+    hasty._searcher.pace.exact_took(1000, 0.0006)
     assert hasty.search(query, SearchOptions()).exact
-    hasty._pace = Pace(1)
-    hasty._pace.exact_took(1000, 0.5)
+    hasty._searcher.pace = Pace(1)
+    hasty._searcher.pace.exact_took(1000, 0.5)
     assert not hasty.search(query, SearchOptions()).exact
     assert hasty.search(query, SearchOptions(mode="exact")).exact
     assert hasty.search(query, SearchOptions(top_k=None)).exact
-    patient._pace.exact_took(1000, 0.5)
+    patient._searcher.pace.exact_took(1000, 0.5)
     assert patient.search(query, SearchOptions()).exact
 
 

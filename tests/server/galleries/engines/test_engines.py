@@ -12,8 +12,9 @@ from server.errors import FailedPrecondition
 from server.galleries.background import Background
 from server.galleries.columns import Columns, Snapshot
 from server.galleries.engines import ENGINES, EngineSpec, open_engine
+from server.galleries.engines import exact as exact_engine
 from server.galleries.engines import faiss as faiss_engine
-from server.galleries.engines.base import Request
+from server.galleries.engines.base import Ranked, Request
 from server.galleries.engines.exact import ExactEngine
 from server.galleries.engines.faiss import FaissEngine
 from server.galleries.engines.scoring import weighted_query
@@ -52,9 +53,26 @@ class Case:
             del self.live[str(item_id)]
 
     def check(self, engine: ExactEngine | FaissEngine) -> None:
+        """Asks one random question and compares the ranking with the oracle's."""
+        if self.live:
+            request, expected = self.ask()
+            self.compare(engine.search(self.snapshot, request), expected)
+
+    def check_together(self, engine: ExactEngine, count: int) -> None:
+        """Asks so many random questions at once and compares each ranking with the oracle's."""
+        if self.live:
+            asked = []
+            for _ in range(count):
+                self.query = random_features(self.rng, self.schema, 1)
+                asked.append(self.ask())
+            rankings = engine.search_together(self.snapshot, [request for request, _ in asked])
+            assert len(rankings) == count
+            for ranked, (_, expected) in zip(rankings, asked, strict=True):
+                self.compare(ranked, expected)
+
+    def ask(self) -> tuple[Request, list[tuple[str, float, float]]]:
+        """A random question by the query, and its ranking by the oracle."""
         rng, snapshot = self.rng, self.snapshot
-        if not self.live:
-            return
         weights = {}
         if rng.random() < 0.4:
             weights = {name: float(rng.choice([0.0, 0.2, 7.0])) for name in self.schema.names}
@@ -68,7 +86,6 @@ class Case:
             allowed = allowed & (rng.random(snapshot.rows) < rng.random())
             ids = [item_id for item_id in ids if allowed[snapshot.row_of(item_id)]]
         query = weighted_query(self.query, self.schema, weights, threshold)
-        ranked = engine.search(snapshot, Request(query, allowed, top_k, incomparable))
         features = PartFeatures.concatenate([self.query[:0], *(self.live[item_id][0] for item_id in ids)])
         expected = oracle_ranking(
             self.query,
@@ -79,7 +96,10 @@ class Case:
             part_weights=weights,
             min_joint_visibility=threshold,
         )
-        assert [snapshot.item_id(row) for row in ranked.rows] == [row[0] for row in expected]
+        return Request(query, allowed, top_k, incomparable), expected
+
+    def compare(self, ranked: Ranked, expected: list[tuple[str, float, float]]) -> None:
+        assert [self.snapshot.item_id(row) for row in ranked.rows] == [row[0] for row in expected]
         np.testing.assert_allclose(ranked.distance, [row[1] for row in expected], atol=1e-5)
         np.testing.assert_allclose(ranked.joint, [row[2] for row in expected], atol=1e-5)
 
@@ -95,6 +115,16 @@ def background():
 @given(seed=st.integers(0, 2**32 - 1))
 def test_exact_engine_ranks_as_the_oracle_does(background: Background, seed: int) -> None:
     Case(seed).check(ExactEngine(background))
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(0, 9), scores=st.sampled_from([1 << 22, 100]))
+def test_questions_asked_together_get_the_rankings_of_the_oracle_too(
+    background: Background, seed: int, count: int, scores: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact_engine, "SCORES_AT_ONCE", scores)  # 100: a few of them in one pass, or none
+        Case(seed).check_together(ExactEngine(background), count)
 
 
 @settings(max_examples=100, deadline=None)

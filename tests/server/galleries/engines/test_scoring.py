@@ -8,7 +8,16 @@ import pytest
 from glimpse.distance import pairwise
 from glimpse.parts import Part, PartFeatures, PartSchema
 from server.galleries.columns import Columns, Snapshot
-from server.galleries.engines.scoring import Scan, closest, ranking_order, rescore, scan, weighted_query
+from server.galleries.engines import scoring
+from server.galleries.engines.scoring import (
+    Scan,
+    closest,
+    ranking_order,
+    rescore,
+    scan,
+    scan_together,
+    weighted_query,
+)
 from server.galleries.items import make_batch
 from tests.server.galleries.generated import make_items, random_features, random_schema
 
@@ -89,6 +98,31 @@ def test_scanning_some_rows_gives_what_scanning_all_gives_there() -> None:
         np.testing.assert_array_equal(some.comparable, everything.comparable[rows])
         close = some.comparable
         np.testing.assert_allclose(some.distance[close], everything.distance[rows][close], atol=1e-5)
+
+
+def test_scanning_for_several_queries_gives_what_scanning_for_each_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    schema = random_schema(rng)
+    columns = Columns(schema)
+    for start in range(0, 2500, 500):  # several blocks
+        features = random_features(rng, schema, 500)
+        columns.extend(make_batch(make_items(features, [f"i{n}" for n in range(start, start + 500)]), schema, 1, 0))
+    snapshot = columns.snapshot(1)
+    assert len(snapshot.blocks) > 1
+    monkeypatch.setattr(
+        scoring, "MULTIPLIED_AT_ONCE", 70 * 7 * schema.width
+    )  # 70 rows, which no block is a multiple of
+    queries = [
+        weighted_query(random_features(rng, schema, 1), schema, {}, threshold) for threshold in rng.random(7).tolist()
+    ]
+    together = list(scan_together(snapshot, queries))
+    assert len(together) == 7
+    for query, scanned in zip(queries, together, strict=True):
+        alone = scan(snapshot, query)
+        np.testing.assert_array_equal(scanned.comparable, alone.comparable)
+        close = scanned.comparable
+        assert (np.abs(scanned.distance - alone.distance) <= scanned.slack + alone.slack)[close].all()
+        np.testing.assert_array_equal(scanned.slack[close], alone.slack[close])
 
 
 def test_equal_rows_get_equal_distances_wherever_they_stand() -> None:
