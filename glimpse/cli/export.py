@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from glimpse.cli.boundary import Failure, complain
-from glimpse.precision import PRECISIONS
 
 if TYPE_CHECKING:
     from exporter.variants import Judged
@@ -56,6 +55,7 @@ def export(
     from exporter.export import export as run
     from exporter.graph import ParityError
     from exporter.int8 import CalibrationError
+    from glimpse.precision import PRECISIONS  # pydantic, which `--help` does without
     from trainer.checkpoint import CheckpointError
 
     figures, protocol = _recorded(metrics or [])

@@ -26,7 +26,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def test_every_method_is_here() -> None:
-    assert set(OPTIONS) == set(METHODS)
+    # Tests of the loop add a method of their own.
+    assert set(OPTIONS) == {name for name, spec in METHODS.items() if spec.target.startswith("trainer.")}
     assert BATCHES == (1, 2, 7, 32)
 
 
