@@ -12,7 +12,7 @@ from glimpse.parts import Part, PartFeatures, PartSchema
 CAMERAS = 8
 IDENTITIES = 1_110
 NOISE = 2.2
-"""Of a vector beside its person's: Rank-1 near 90 %, mAP near 60 %, so that ranks are neither trivial nor chance."""
+"""Of a vector beside its person's. At 9 x 512 Rank-1 is near 85 % and mAP near 65 %: neither trivial nor chance."""
 HIDDEN = 0.3
 _CHUNK = 2_000
 
@@ -29,7 +29,7 @@ class Crowd:
     gallery_cameras: NDArray[np.int64]
 
 
-def make_crowd(queries: int, items: int, parts: int, dim: int, seed: int = 0) -> Crowd:
+def make_crowd(queries: int, items: int, parts: int, dim: int, seed: int = 0, noise: float = NOISE) -> Crowd:
     """``parts`` x ``dim`` features: an always-visible whole and parts of which `HIDDEN` are not seen.
 
     A vector is its person's, which lies in a space of few dimensions as a network's do, plus noise.
@@ -47,8 +47,8 @@ def make_crowd(queries: int, items: int, parts: int, dim: int, seed: int = 0) ->
         visibility[:, 0] = 1
         for start in range(0, count, _CHUNK):
             rows = slice(start, start + _CHUNK)
-            noise = random.standard_normal((len(people[rows]), parts, dim), np.float32) * spectrum
-            drawn = centres[people[rows]] + NOISE * noise
+            change = random.standard_normal((len(people[rows]), parts, dim), np.float32) * spectrum
+            drawn = centres[people[rows]] + noise * change
             drawn *= (visibility[rows] > 0)[:, :, None] / np.linalg.norm(drawn, axis=2, keepdims=True)
             vectors[rows] = drawn.reshape(len(drawn), -1)
         return PartFeatures.trusted(vectors, visibility, schema), people

@@ -121,7 +121,8 @@ def search_people(
     item = np.zeros((len(rows), len(people)), np.int64)
     scan = DistanceScan(gallery, part_weights)
     for block in query_blocks(len(rows), len(gallery)):
-        found = np.nan_to_num(scan(query[rows[block]]), copy=False, nan=np.inf)
+        found = scan(query[rows[block]])
+        found[np.isnan(found)] = np.inf
         for column, items in enumerate(groups):
             among = found[:, items]  # [B, items of the person]
             own = mate[block] == column

@@ -33,6 +33,7 @@ from glimpse.sparse import SparseRows
 Int64 = NDArray[np.int64]
 NOBODY = -1
 _CHUNK = 256  # rows whose neighbours' neighbours are looked at together
+_STRIDE, _SORTED = 8, 64  # columns left out of a first look; rows sorted together
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def find_neighbours(scan: DistanceScan, k: int) -> Neighbours:
         distances[own] = np.nan
         largest = np.fmax.reduce(distances, axis=1)
         farthest[rows] = np.where(largest > 0, largest, 1)
-        np.nan_to_num(distances, copy=False, nan=np.inf)
+        distances[np.isnan(distances)] = np.inf
         distances[own] = -1  # first, whatever its distance to itself
         nearest[rows] = _smallest(distances, k + 1)
     return Neighbours(nearest, farthest)
@@ -128,16 +129,22 @@ def find_neighbours(scan: DistanceScan, k: int) -> Neighbours:
 def _smallest(distances: Float32, k: int) -> Int64:
     """The columns of the ``k`` smallest of each row in order, the lower column first among equals; an infinite one is
     `NOBODY`."""
-    columns = np.sort(np.argpartition(distances, k - 1, axis=1)[:, :k], axis=1)
-    values = np.take_along_axis(distances, columns, axis=1)
-    # A partition keeps any of the equals at its edge: rows with more of them are sorted whole.
-    last = values.max(axis=1, keepdims=True)
-    for row in np.flatnonzero(((distances <= last) & np.isfinite(last)).sum(axis=1) > k):
-        columns[row] = np.sort(np.argsort(distances[row], kind="stable")[:k])
-    values = np.take_along_axis(distances, columns, axis=1)
-    order = np.argsort(values, axis=1, kind="stable")
-    columns, values = np.take_along_axis(columns, order, axis=1), np.take_along_axis(values, order, axis=1)
-    return np.where(np.isinf(values), NOBODY, columns)
+    # The k smallest of some columns bound those of all: what is left to sort is a small share of a row.
+    stride = max(1, min(_STRIDE, distances.shape[1] // (4 * k)))
+    found = np.empty((len(distances), k), np.int64)
+    for start in range(0, len(distances), _SORTED):
+        some = distances[start : start + _SORTED]
+        bound = np.partition(some[:, ::stride], k - 1, axis=1)[:, k - 1 : k]
+        rows, columns = np.nonzero((some <= bound) & np.isfinite(some))
+        counts = np.bincount(rows, minlength=len(some))
+        places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        width = max(k, int(counts.max()))
+        values = np.full((len(some), width), np.inf, np.float32)
+        names = np.full((len(some), width), NOBODY)
+        values[rows, places], names[rows, places] = some[rows, columns], columns
+        order = np.argsort(values, axis=1, kind="stable")[:, :k]
+        found[start : start + len(some)] = np.take_along_axis(names, order, axis=1)
+    return found
 
 
 def _reciprocal_vectors(scan: DistanceScan, neighbours: Neighbours, k1: int) -> SparseRows:
