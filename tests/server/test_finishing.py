@@ -3,8 +3,6 @@
 # The fixture is imported by its name, and tests take it by that name.
 # ruff: noqa: F401, F811
 
-# The fixture is imported by its name, and every test takes it by that name.
-
 from __future__ import annotations
 
 import asyncio
