@@ -15,7 +15,7 @@ from tests.client.fake_server import FakeServer
 from tests.server.running import Running
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGES = ("quickstart.md", "cli.md", "calibration.md")
+PAGES = ("quickstart.md", "cli.md", "calibration.md", "evaluation.md")
 
 
 def blocks(page: str, language: str) -> list[str]:
