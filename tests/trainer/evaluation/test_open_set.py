@@ -40,6 +40,20 @@ def test_rates_over_trials_by_hand() -> None:
     assert (loose.fpir, loose.fnir, loose.held_out_fpir, loose.held_out_fnir) == (0.5, 0.5, 0.5, 0.5)
 
 
+def test_a_threshold_is_counted_on_people_who_did_not_choose_it() -> None:
+    # Distances of one half are about twice those of the other, so neither's threshold suits the other.
+    first = np.random.default_rng([0, 0]).permutation(PEOPLE)[: PEOPLE // 2]
+    mate = np.arange(PEOPLE)
+    far = np.isin(mate, first)
+    distance = np.where(far, 0.6, 0.3)[:, None] * np.ones((1, PEOPLE))
+    distance[mate, mate] = np.where(far, 0.5, 0.2)
+    searches = Searches(distance.astype(np.float32), np.ones((PEOPLE, PEOPLE), np.float32), mate, mate)
+    (row,) = open_set_of(searches, sizes=(5,), fpirs=(0.1,), trials=1, seed=0).rows
+    # The far half's threshold, just below 0.6, lets in all strangers of the near half and misses nobody there; the
+    # near half's, just below 0.3, lets in no stranger of the far half and misses everybody.
+    assert (row.held_out_fpir, row.held_out_fnir) == (0.5, 0.5)
+
+
 def test_rates_by_evidence_by_hand() -> None:
     found = open_set_of(two_searches_a_person(), sizes=(10,), fpirs=(0.5,), trials=3)
     weak, strong = found.evidence
