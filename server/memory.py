@@ -10,7 +10,8 @@ LARGE = 1 << 20
 SECONDS = 0.5
 KEPT = 2 << 20
 """Free bytes that an arena keeps between trims. Setting a threshold ends glibc's own adjustment of this one, and its
-128 KiB would give back and fault in again what each batch of searches works with: 80 pages a search, 5 % of its time."""
+128 KiB would give back and fault in again what each batch of searches works with: 80 pages a search, a twentieth of
+its time."""
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
