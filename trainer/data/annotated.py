@@ -76,7 +76,10 @@ class Annotated:
         """
         height, width = size or self.size
         mode = cv2.BORDER_REPLICATE if border == "replicate" else cv2.BORDER_CONSTANT
-        image = cv2.warpAffine(self.image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=mode)
+        # OpenCV warps four channels in half the time of three.
+        four = cv2.cvtColor(self.image, cv2.COLOR_RGB2RGBA)
+        four = cv2.warpAffine(four, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=mode)
+        image = cv2.cvtColor(four, cv2.COLOR_RGBA2RGB)
 
         def moved(labels: UInt8, beyond: int = cv2.BORDER_CONSTANT) -> UInt8:
             flags = cv2.INTER_NEAREST

@@ -224,8 +224,7 @@ def visible_shares(
     seen = cv2.calcHist([regions], [0], None, [256], [0, 256]).ravel()[: len(PARTS)].astype(np.float64)
     seen[0] = seen[1:].sum()
     known = np.isfinite(extent)
-    with np.errstate(invalid="ignore"):
-        shares = np.clip(seen / np.maximum(extent, 1), 0, 1)
+    shares = np.clip(seen / np.maximum(extent, 1), 0, 1)
     return np.where(np.isnan(extent), 1.0 - np.count_nonzero(covered) / covered.size, shares).astype(np.float32), known
 
 

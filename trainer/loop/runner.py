@@ -23,6 +23,7 @@ from trainer.data.sources import open_sources
 from trainer.data.training import Source, TrainingSet, shares_of
 from trainer.loop.batches import TrainingBatches, TrainingContext
 from trainer.loop.keeper import Keeper
+from trainer.loop.memory import keep_freed_memory
 from trainer.loop.module import MemoryUpdate, TrainingModule
 from trainer.loop.reporting import Drawing, Reporting, tell
 from trainer.loop.requirements import check_recipe, check_views
@@ -111,6 +112,7 @@ def fit(
 ) -> Path:
     """`train` on data that is open already; ``listings`` are of identities that ``sources`` do not hold."""
     check_recipe(recipe)
+    keep_freed_memory()
     out.mkdir(parents=True, exist_ok=True)
     state = read_state(out) if resume else None
     schedule = recipe.schedule
@@ -136,7 +138,8 @@ def fit(
 
     method = find_method(recipe.method).load().from_recipe(recipe, training.population)
     check_views(recipe, method)
-    module = TrainingModule(method.to(memory_format=torch.channels_last), recipe, steps, out)
+    # `train` tells the frozen stages that they are: they keep their statistics from the first step on.
+    module = TrainingModule(method.to(memory_format=torch.channels_last).train(), recipe, steps, out)
     if state is not None:
         restore_method(method, state)
         module.step = state["step"]
@@ -174,6 +177,7 @@ def fit(
     with warnings.catch_warnings(), _one_cv2_thread():
         warnings.filterwarnings("ignore", message=".*isinstance.treespec.*")
         warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # frozen stages
         if len(batches):
             lightning.fit(module, batches)
     if lightning.is_global_zero:
