@@ -1,4 +1,9 @@
-"""The same work as `Search`, done inline in one process of its own: the peer of the serving benchmark."""
+"""The same work as `Search`, done inline in one process of its own: the peer of the serving benchmark.
+
+It calls what the server calls, in the best way there is for its batch: one `session.run`, one pass over the gallery
+for all queries, and in the end the values that a response holds. What it lacks is what serving adds: the wire, the
+queue, and messages.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +22,16 @@ class InlineLoop:
 
     def __init__(self, bundle: Path, items: int, queries: list[bytes], cores: set[int]) -> None:
         context = mp.get_context("spawn")
-        self._connection, child = context.Pipe()
-        self._process = context.Process(target=_serve, args=(child, bundle, items, queries, cores), daemon=True)
+        self._connection, self._child = context.Pipe()
+        self._process = context.Process(target=_serve, args=(self._child, bundle, items, queries, cores), daemon=True)
 
     def __enter__(self) -> InlineLoop:
         self._process.start()
-        if self._connection.recv() != "ready":
-            raise RuntimeError("the inline loop did not start")
+        self._child.close()  # so that the end of the child is the end of the connection
+        try:
+            self._connection.recv()
+        except EOFError:
+            raise RuntimeError("the inline loop did not start; its error is above") from None
         return self
 
     def __exit__(
@@ -45,35 +53,43 @@ class InlineLoop:
 
 
 def _serve(connection: Connection, bundle_path: Path, items: int, queries: list[bytes], cores: set[int]) -> None:
-    os.sched_setaffinity(0, cores)
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[variable] = "1"
+    os.sched_setaffinity(0, cores)  # before NumPy comes, whose BLAS takes as many threads as there are cores
+    import gc
     import tempfile
 
     import cv2
+    import numpy as np
 
-    cv2.setNumThreads(1)
     from glimpse.bundle import open_bundle
     from glimpse.images import decode_image
     from glimpse.runtime import open_session
+    from server.services.matches import calibration_of
 
+    cv2.setNumThreads(1)
     bundle = open_bundle(bundle_path)
     session = open_session(bundle, "cpu", threads=len(cores))
     with tempfile.TemporaryDirectory() as folder:
         gallery, options = _gallery(Path(folder), bundle, items)
+        calibration = calibration_of(bundle, gallery.settings, options)
 
-        def answer(batch: list[bytes]) -> None:
-            import numpy as np
-
+        def answer(batch: list[bytes]) -> list[tuple[object, ...]]:
+            answers: list[tuple[object, ...]] = []
             images = np.stack([bundle.preprocessing(decode_image(data)) for data in batch])
             features = session.run(images)
-            for row in range(len(batch)):
-                ranking = gallery.search(features[row : row + 1], options)
-                for match in range(len(ranking)):
-                    ranking.item(match)
+            asked = [(features[row : row + 1], options) for row in range(len(batch))]
+            for (query, _), ranking in zip(asked, gallery.search_together(asked), strict=True):
+                chances = None
+                if calibration is not None:
+                    chances = calibration.probability(ranking.distance, ranking.joint).tolist()
+                matches = [ranking.item(rank) for rank in range(len(ranking))]
+                distances, joints = ranking.distance.tolist(), ranking.joint.tolist()
+                answers.append((matches, distances, joints, chances, query.visibility[0].tolist(), ranking.exact))
+            return answers
 
         for data in queries[:8]:
             answer([data])
+        gc.collect()
+        gc.freeze()  # as a server does
         connection.send("ready")
         while (task := connection.recv()) is not None:
             kind, amount = task

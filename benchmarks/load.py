@@ -45,10 +45,58 @@ def stable(windows: Sequence[Window]) -> bool:
     )
 
 
+STAGES = ("decode", "preprocess", "queue", "inference", "search")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """What one caller saw, call by call."""
+
+    latencies: np.ndarray
+    """Seconds ``(N,)``."""
+    stages: np.ndarray
+    """Seconds ``(N, S)`` of `STAGES`, as the server told them."""
+    inside: np.ndarray
+    """Seconds ``(N,)`` from having the request to having the answer, by the server's clock."""
+
+    @property
+    def p50(self) -> float:
+        return float(np.median(self.latencies))
+
+    def milliseconds(self) -> dict[str, float]:
+        """Medians by stage; ``handling`` is what the server did besides, ``wire`` what passed outside of it: gRPC on
+        both sides, the kernel, and waking up."""
+        handling = self.inside - self.stages.sum(axis=1)
+        parts = dict(zip(STAGES, self.stages.T, strict=True))
+        parts |= {"handling": handling, "wire": self.latencies - self.inside}
+        return {name: float(np.median(values)) * 1e3 for name, values in parts.items()}
+
+
+def one_caller(address: str, requests: Sequence[search_pb2.SearchRequest], seconds: float) -> Caller:
+    """A caller that waits for each answer, through a blocking stub as `glimpse.client` has it. A failed call raises."""
+    latencies, answers = [], []
+    with grpc.insecure_channel(address) as channel:
+        search = search_pb2_grpc.SearchServiceStub(channel).Search
+        begin = time.perf_counter() + WARM_UP_SECONDS
+        for request in itertools.cycle(requests):
+            sent = time.perf_counter()
+            if sent >= begin + seconds:
+                break
+            answer = search(request)
+            if sent >= begin:
+                latencies.append(time.perf_counter() - sent)
+                answers.append(answer.timings)
+    told = np.array([[getattr(each, stage).ToNanoseconds() for stage in (*STAGES, "total")] for each in answers]) / 1e9
+    return Caller(np.array(latencies), told[:, :-1], told[:, -1])
+
+
 async def closed_loop(
     address: str, requests: Sequence[search_pb2.SearchRequest], callers: int, seconds: float
 ) -> Window:
-    """``callers`` that each send the next request when the last is answered. A failed call raises."""
+    """``callers`` that each send the next request when the last is answered. A failed call raises.
+
+    What is answered within the window counts, whenever it was sent: several are under way at either end.
+    """
     async with grpc.aio.insecure_channel(address) as channel:
         search = search_pb2_grpc.SearchServiceStub(channel).Search
         queue = itertools.cycle(requests)
@@ -60,7 +108,7 @@ async def closed_loop(
             while (sent := time.perf_counter()) < end:
                 await search(next(queue))
                 done = time.perf_counter()
-                if sent >= begin and done <= end:
+                if begin <= done <= end:
                     latencies.append(done - sent)
 
         await asyncio.gather(*(caller() for _ in range(callers)))

@@ -22,11 +22,14 @@ def split_cores() -> tuple[set[int], set[int]]:
 def pinned_server(
     folder: Path, model: Path, server_cores: set[int], client_cores: set[int], arguments: Sequence[str] = ()
 ) -> Iterator[str]:
-    """A server on ``server_cores``, this process on ``client_cores`` meanwhile; gives the address."""
+    """A server on ``server_cores``, this process on ``client_cores`` meanwhile; gives the address.
+
+    It logs a line a call, as servers do.
+    """
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, server_cores)  # a child inherits it
-        with subserver(folder / "data", model, folder / "server.log", arguments) as address:
+        with subserver(folder / "data", model, folder / "server.log", ("--log-level", "info", *arguments)) as address:
             os.sched_setaffinity(0, client_cores)
             yield address
     finally:

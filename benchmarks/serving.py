@@ -1,8 +1,8 @@
 """Serving: what the wire, the queue and the gallery cost on top of the same work done inline.
 
 `glimpse bench serving` prints ratios from one run. The server is pinned to one set of cores and the load to
-another; the inline loop (decode, preprocess, `session.run`, exact search, all in one process) runs on the server's
-cores in alternation with it. The gallery holds 10,000 items throughout.
+another; the inline loop (decode, preprocess, `session.run`, exact search, all in one process; `benchmarks.inline`)
+runs on the server's cores in alternation with it. The gallery holds 10,000 items throughout.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import grpc
 import numpy as np
 
 from benchmarks.inline import InlineLoop
-from benchmarks.load import Window, closed_loop, open_loop, stable
+from benchmarks.load import Window, closed_loop, one_caller, open_loop, stable
 from benchmarks.pinning import pinned_server, split_cores
 from benchmarks.report import Report, Row
 from glimpse.bundle import open_bundle
@@ -33,65 +33,80 @@ LOADS = (0.50, 0.80, 0.95)
 DEADLINE_SECONDS = 0.5
 """Goodput counts the answers that arrive within this time of the *intended* send time."""
 
+Requests = Sequence[search_pb2.SearchRequest]
 
-def run(quick: bool) -> Report:
-    """Measures and returns the ratios; ``quick`` shortens the windows, not the gallery."""
+
+def run(quick: bool, model: Path | None = None) -> Report:
+    """Measures and returns the ratios; ``quick`` shortens the windows, not the gallery.
+
+    Args:
+        model: the bundle to serve; default: the one that `glimpse serve` serves.
+    """
     report = Report("serving")
     server_cores, client_cores = split_cores()
-    bundle = open_bundle(default_model())
+    bundle = open_bundle(model or default_model())
     queries = query_images(64)
-    window = 2.0 if quick else 5.0
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="glimpse-bench-")))
         address = stack.enter_context(pinned_server(folder, bundle.source, server_cores, client_cores))
         channel = stack.enter_context(grpc.insecure_channel(address, options=[("grpc.max_send_message_length", -1)]))
         items_per_second = fill(channel, bundle.schema.always_visible)
         report.add(Row("upsert_features_items_per_second", items_per_second, "items/s", goal=">= 5000"))
-
         inline = stack.enter_context(InlineLoop(bundle.source, ITEMS, queries, cores=server_cores))
-        ratios = []
-        for _ in range(3 if quick else 7):  # alternate, so that drift of the machine hits both sides
-            inline_ms = statistics.median(inline.latencies(30 if quick else 60)) * 1e3
-            served = asyncio.run(closed_loop(address, requests(queries), callers=1, seconds=window / 2))
-            ratios.append((served.p50 * 1e3 / inline_ms, served.p50 * 1e3, inline_ms))
-        ratio, served_ms, inline_ms = sorted(ratios)[len(ratios) // 2]
-        report.add(Row("search_wall_over_inline", ratio, "ratio", goal="<= 1.15", peer="inline loop, same cores"))
-        report.add(Row("search_overhead", served_ms - inline_ms, "ms", peer="inline loop, same cores"))
-        report.add(Row("search_wall_one_caller", served_ms, "ms", peer=f"inline {inline_ms:.2f} ms"))
-
-        throughputs = []
-        best_batch, best_inline = 0, 0.0
-        for _ in range(2 if quick else 4):
-            best_batch, best_inline = inline.best_throughput(seconds=window)
-            served = asyncio.run(closed_loop(address, requests(queries), callers=CALLERS, seconds=window))
-            throughputs.append((served.rate / best_inline, served.rate, best_inline, best_batch))
-        ratio, rate, best_inline, best_batch = sorted(throughputs)[len(throughputs) // 2]
-        report.add(
-            Row(
-                "throughput_over_inline",
-                ratio,
-                "ratio",
-                goal=">= 0.9",
-                peer=f"inline loop at its best batch, {best_batch}",
-            )
-        )
-        report.add(Row("throughput_16_callers", rate, "searches/s", peer=f"inline {best_inline:.1f}/s"))
-
-        for load in LOADS:
-            windows = open_windows(address, queries, load * rate, window, most=4 if quick else 10)
-            settled = stable(windows)
-            for name, value, unit in summary(windows[-3:]):
-                note = "open loop, Poisson" + ("" if settled else "; UNSTABLE")
-                report.add(Row(f"open_loop_{load:.0%}_{name}".replace("%", "pct"), value, unit, peer=note))
+        asked = requests(queries)
+        measure_one_caller(report, address, inline, asked, f"inline loop, same cores, {bundle.identity.name}", quick)
+        rate = measure_many_callers(report, address, inline, asked, quick)
+        measure_open_loop(report, address, asked, rate, quick)
     return report
 
 
-def open_windows(address: str, queries: list[bytes], rate: float, seconds: float, most: int) -> list[Window]:
+def measure_one_caller(
+    report: Report, address: str, inline: InlineLoop, asked: Requests, peer: str, quick: bool
+) -> None:
+    """The median of paired rounds: they alternate, so that drift of the machine hits both sides."""
+    rounds = []
+    for _ in range(5 if quick else 9):
+        alone = statistics.median(inline.latencies(30 if quick else 60)) * 1e3
+        caller = one_caller(address, asked, 1.0 if quick else 2.0)
+        rounds.append((caller.p50 * 1e3 / alone, caller.p50 * 1e3, alone, caller))
+    rounds.sort(key=lambda row: row[0])
+    ratio, served, alone, caller = rounds[len(rounds) // 2]
+    report.add(Row("search_wall_over_inline", ratio, "ratio", goal="<= 1.15", peer=peer))
+    report.add(Row("search_overhead", served - alone, "ms", peer=peer))
+    report.add(Row("search_wall_one_caller", served, "ms", peer=f"inline {alone:.2f} ms"))
+    for stage, milliseconds in caller.milliseconds().items():
+        report.add(Row(f"search_stage_{stage}", milliseconds, "ms"))
+
+
+def measure_many_callers(report: Report, address: str, inline: InlineLoop, asked: Requests, quick: bool) -> float:
+    """Adds the median of paired rounds; returns the server's searches a second in it."""
+    rounds = []
+    for _ in range(3 if quick else 5):
+        batch, alone = inline.best_throughput(seconds=2.0 if quick else 4.0)
+        served = asyncio.run(closed_loop(address, asked, callers=CALLERS, seconds=3.0 if quick else 5.0)).rate
+        rounds.append((served / alone, served, alone, batch))
+    ratio, served, alone, batch = sorted(rounds)[len(rounds) // 2]
+    peer = f"inline loop at its best batch, {batch}"
+    report.add(Row("throughput_over_inline", ratio, "ratio", goal=">= 0.9", peer=peer))
+    report.add(Row("throughput_16_callers", served, "searches/s", peer=f"inline {alone:.1f}/s"))
+    return served
+
+
+def measure_open_loop(report: Report, address: str, asked: Requests, rate: float, quick: bool) -> None:
+    """Latencies at several shares of ``rate``."""
+    for load in LOADS:
+        windows = open_windows(address, asked, load * rate, 2.0 if quick else 5.0, most=4 if quick else 10)
+        note = "open loop, Poisson" + ("" if stable(windows) else "; UNSTABLE")
+        for name, value, unit in summary(windows[-3:]):
+            report.add(Row(f"open_loop_{load:.0%}_{name}".replace("%", "pct"), value, unit, peer=note))
+
+
+def open_windows(address: str, asked: Requests, rate: float, seconds: float, most: int) -> list[Window]:
     """Windows at one rate until the last three agree within 10 %, or ``most`` of them (perf_analyzer's rule)."""
     windows: list[Window] = []
     while len(windows) < most and not stable(windows):
         seed = len(windows)
-        windows.append(asyncio.run(open_loop(address, requests(queries), rate, seconds, DEADLINE_SECONDS, seed=seed)))
+        windows.append(asyncio.run(open_loop(address, asked, rate, seconds, DEADLINE_SECONDS, seed=seed)))
     return windows
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +21,9 @@ def bench(
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer repetitions: at most three minutes on two cores.")
     ] = False,
+    model: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="The bundle to measure, where a benchmark runs one.")
+    ] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures as JSON too.")] = None,
 ) -> None:
     """Measure, and print the figures with their goals.
@@ -38,7 +42,10 @@ def bench(
     if name not in choices:
         raise typer.BadParameter(f"no benchmark {name!r}; choose one of {', '.join(choices)}", param_hint="NAME")
     sys.path.insert(0, str(ROOT))  # an installed `glimpse` command does not see the checkout's other folders
-    report = importlib.import_module(f"benchmarks.{name}").run(quick)
+    run = importlib.import_module(f"benchmarks.{name}").run
+    if model is not None and "model" not in inspect.signature(run).parameters:
+        raise typer.BadParameter(f"the benchmark {name} has no use for a model", param_hint="--model")
+    report = run(quick) if model is None else run(quick, model=model)
     report.print()
     if json is not None:
         report.write_json(json)

@@ -29,8 +29,8 @@ def subserver(data: Path, model: Path | None, log: Path, arguments: Sequence[str
     Raises:
         Failure: it does not get ready, or does not stop cleanly; the message quotes the end of its ``log``.
     """
-    command = [sys.executable, "-m", "glimpse.cli", "serve", "--data", str(data), *arguments]
-    command += ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--log-level", "warning"]
+    command = [sys.executable, "-m", "glimpse.cli", "serve", "--data", str(data)]
+    command += ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--log-level", "warning", *arguments]
     if model is not None:
         command += ["--model", str(model)]
     with log.open("w") as errors:
