@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from server.errors import ResourceExhausted, ServerError, Unavailable
+from server.galleries.tables import FORMAT, make_tables, missing_tables
 
-FORMAT = 1
 FILE = "glimpse.db"
 LOCK = "lock"
 APPLICATION_ID = 0x474C4D50  # "GLMP"
@@ -29,34 +29,6 @@ _NO_ROOM = {
     sqlite3.SQLITE_IOERR_SHMSIZE,
     sqlite3.SQLITE_IOERR_SHMOPEN,
 }
-_TABLES = (
-    """CREATE TABLE galleries (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        name TEXT NOT NULL UNIQUE,
-        settings TEXT NOT NULL,
-        checksum INTEGER NOT NULL,
-        sequence INTEGER NOT NULL DEFAULT 0
-    )""",
-    """CREATE TABLE items (
-        id INTEGER PRIMARY KEY,
-        gallery INTEGER NOT NULL REFERENCES galleries (id) ON DELETE CASCADE,
-        item_id TEXT NOT NULL,
-        person_id TEXT NOT NULL,
-        camera_id TEXT NOT NULL,
-        captured_at INTEGER,
-        attributes TEXT NOT NULL,
-        vectors BLOB NOT NULL,
-        visibility BLOB NOT NULL,
-        sequence INTEGER NOT NULL,
-        stored_at INTEGER NOT NULL,
-        checksum INTEGER NOT NULL,
-        UNIQUE (gallery, item_id)
-    )""",
-    """CREATE TABLE images (
-        item INTEGER PRIMARY KEY REFERENCES items (id) ON DELETE CASCADE,
-        data BLOB NOT NULL
-    )""",
-)
 
 
 class StoreError(Exception):
@@ -205,16 +177,18 @@ class Database:
         mode = _pragma(writer, "journal_mode = WAL")
         if mode != "wal":
             raise StoreError(f"{self._path} cannot use a write-ahead log (journal mode {mode}); use a local disk")
-        if not tables:
-            writer.execute("BEGIN IMMEDIATE")
-            for table in _TABLES:
-                writer.execute(table)
-            writer.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            writer.execute(f"PRAGMA user_version = {FORMAT}")
-            writer.execute("COMMIT")
         verdict = _pragma(writer, "quick_check(1)")
         if verdict != "ok":
             raise self.damaged(str(verdict))
+        if version < FORMAT:
+            # One transaction: a kill leaves a store of the old format, never one in between.
+            writer.execute("BEGIN IMMEDIATE")
+            make_tables(writer, version)
+            writer.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            writer.execute(f"PRAGMA user_version = {FORMAT}")
+            writer.execute("COMMIT")
+        if missing := missing_tables(writer):
+            raise self.damaged(f"it has no table {missing[0]!r}")
 
 
 def _lock(folder: Path) -> int:

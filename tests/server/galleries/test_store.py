@@ -16,10 +16,11 @@ import pytest
 from glimpse.bundle import ModelIdentity
 from server.errors import ResourceExhausted, Unavailable
 from server.galleries.catalog import Catalog
-from server.galleries.database import FILE, FORMAT, Database, StoreError
+from server.galleries.database import FILE, Database, StoreError
 from server.galleries.filters import Filter
 from server.galleries.gallery import Gallery
 from server.galleries.ranking import SearchOptions
+from server.galleries.tables import FORMAT
 from tests.server.galleries.generated import SCHEMA, gallery_settings, make_items, random_features, random_schema
 
 
