@@ -19,15 +19,14 @@ from numpy.typing import NDArray
 from glimpse.parts import Float32, PartFeatures, PartSchema
 from server.galleries.attributes import AttributeIndex
 from server.galleries.blocks import Block, Blocks
+from server.galleries.codes import VISIBLE
 from server.galleries.growing import Codes, GrowingArray
 from server.galleries.items import Batch, Float16, Int64, ItemMetadata, StoredItem, attributes_from_json, decode
 
 NO_TIME = int(np.iinfo(np.int64).min)
 """`captured_at` of an item without one."""
-VISIBLE = 0.5
-"""A part counts as visible in an item's pattern from this visibility on."""
-_COLUMN_BYTES = 57
-"""A row's share of the one-dimensional columns."""
+_COLUMN_BYTES = 69
+"""A row's share of the one-dimensional columns, its codes' scale and bounds included."""
 
 
 class Columns:
@@ -211,7 +210,7 @@ class Snapshot:
     @property
     def memory_bytes(self) -> int:
         """Memory of the rows' columns (Python's own overhead for texts not counted)."""
-        return int(self.sizes.sum()) + self.rows * (4 * self.schema.width + _COLUMN_BYTES)
+        return int(self.sizes.sum()) + self.rows * (self.schema.width + _COLUMN_BYTES)
 
     def pieces(self) -> Iterator[tuple[Block, int]]:
         """Each block with the number of its rows that belong to this snapshot."""
@@ -232,7 +231,7 @@ class Snapshot:
         vectors = np.empty((len(rows), self.schema.width), np.float16)
         visibility = np.empty((len(rows), len(self.schema)), np.float32)
         for block, at, local in self.split(ascending):
-            vectors[order[at]] = block.vectors[local]
+            vectors[order[at]] = block.read(local)
             visibility[order[at]] = block.visibility[:, local].T
         return vectors, visibility
 
@@ -245,8 +244,9 @@ class Snapshot:
         return visibility
 
     def weighted(self, rows: Int64) -> Float32:
-        """Visibility-weighted vectors float32 ``(K, sum_p D_p)`` of ascending rows."""
-        return np.concatenate([block.weighted[local] for block, _, local in self.split(rows)])
+        """Visibility-weighted vectors float32 ``(K, sum_p D_p)`` of the rows, in the given order."""
+        vectors, visibility = self.stored(rows)
+        return decode(vectors, np.repeat(visibility, self.schema.dims, axis=1))
 
     def features(self, rows: Int64) -> PartFeatures:
         """The stored features of the rows, decoded to float32."""

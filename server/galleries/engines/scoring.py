@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from glimpse.distance import Float64, check_min_joint, pairwise, resolve_weights
 from glimpse.parts import UNIT_NORM_TOLERANCE, Float32, PartFeatures, PartSchema
+from server.galleries.blocks import Block
 from server.galleries.columns import Snapshot
-from server.galleries.items import MAX_NORM, Int64
+from server.galleries.items import MAX_NORM, Int64, decode
 
 RESCORED_AT_ONCE = 2048
 MULTIPLIED_AT_ONCE = 1_000_000
@@ -86,9 +87,9 @@ def scan(snapshot: Snapshot, query: WeightedQuery, rows: Int64 | None = None) ->
         size = min(snapshot.rows - block.start, block.capacity)
         # Reading every row is cheaper than copying more than a quarter of them together.
         if len(local) * 4 < size:
-            similarity = block.weighted[local] @ query.vector  # [m]
+            similarity = _weighted(block, local, snapshot.schema) @ query.vector  # [m]
         else:
-            similarity = (block.weighted[:size] @ query.vector)[local]
+            similarity = (_weighted(block, np.arange(size), snapshot.schema) @ query.vector)[local]
         settle(snapshot.schema, query, similarity, block.visibility[:, local], result, at)
     return result
 
@@ -99,12 +100,17 @@ def scan_together(snapshot: Snapshot, queries: Sequence[WeightedQuery]) -> Itera
     pieces = [(block, size, slice(block.start, block.start + size)) for block, size in snapshot.pieces()]
     similarity = np.empty((len(queries), snapshot.rows), np.float32)
     for block, size, at in pieces:
-        _multiply(vectors, block.weighted[:size], similarity[:, at])
+        _multiply(vectors, _weighted(block, np.arange(size), snapshot.schema), similarity[:, at])
     for query, numerators in zip(queries, similarity, strict=True):
         result = _unfilled(snapshot.rows)
         for block, size, at in pieces:
             settle(snapshot.schema, query, numerators[at], block.visibility[:, :size], result, at)
         yield result
+
+
+def _weighted(block: Block, rows: Int64, schema: PartSchema) -> Float32:
+    """``concat(vg g)`` of some rows of a block, ``(m, sum_p D_p)``."""
+    return decode(block.read(rows), np.repeat(block.visibility[:, rows].T, schema.dims, axis=1))
 
 
 def _multiply(vectors: Float32, weighted: Float32, out: Float32) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from server.galleries.codes import encode
 from server.galleries.columns import Columns, Snapshot
 from server.galleries.items import NewItem, make_batch
 from tests.server.galleries.generated import SCHEMA, make_items, random_features
@@ -107,8 +108,10 @@ def test_rows_land_in_order_across_blocks(sizes: list[int]) -> None:
     assert [snapshot.row_of(f"i{n}") for n in range(start)] == list(range(start))
     assert sum(size for _, size in snapshot.pieces()) == start
     rows = np.arange(start)
-    weighted = np.concatenate([block.weighted[:size] for block, size in snapshot.pieces()])
     vectors, visibility = snapshot.stored(rows)
     scale = np.repeat(visibility, SCHEMA.dims, axis=1)
-    np.testing.assert_array_equal(weighted, vectors.astype(np.float32) * scale)
-    np.testing.assert_array_equal(snapshot.weighted(rows), weighted)
+    np.testing.assert_array_equal(snapshot.weighted(rows), vectors.astype(np.float32) * scale)
+    expected = encode(vectors, visibility, SCHEMA)
+    for name in ("codes", "scale", "residual", "norm"):
+        written = np.concatenate([getattr(block.codes, name)[:size] for block, size in snapshot.pieces()])
+        np.testing.assert_array_equal(written, getattr(expected, name))
