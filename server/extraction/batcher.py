@@ -26,6 +26,7 @@ from glimpse.parts import PartFeatures
 from server.errors import ResourceExhausted, ServerError, forget_traceback
 from server.extraction.line import WaitingLine
 from server.extraction.ticket import Extracted, Finish, StageSeconds, Ticket, dropped
+from server.fairness import current_client
 from server.telemetry import Telemetry
 
 CLOSING_SECONDS = 30.0
@@ -74,7 +75,7 @@ class Batcher:
         self._finishing = finishing
         self._on_death = on_death
         self._loop = asyncio.get_running_loop()
-        self._line = WaitingLine(max_batch, delay, limit)
+        self._line = WaitingLine(max_batch, delay, limit, self._give_up)
         self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
         self._thread.start()
         telemetry.worker(True)
@@ -88,6 +89,12 @@ class Batcher:
     def alive(self) -> bool:
         return not self._line.dead
 
+    @property
+    def busy_seconds(self) -> float:
+        """For how long the model's thread has been at one batch; 0 while it waits for images."""
+        since = self._line.busy_since
+        return 0.0 if since is None else time.perf_counter() - since
+
     def admit(self, count: int, *, deadline: float | None = None, bulk: bool = False) -> list[Ticket]:
         """Places in the line for ``count`` images, all or none. Each must be submitted or refused afterwards.
 
@@ -96,15 +103,16 @@ class Batcher:
             bulk: work that can wait; a batch takes it after the rest, but always at least one of it.
 
         Raises:
-            ResourceExhausted: the line is full; the error says when to try again.
+            ResourceExhausted: the line is full or too long; the error says when to try again.
             Unavailable: the worker is dead or the server is closing.
         """
         try:
-            self._line.admit(count, bulk=bulk)
+            client = current_client()
+            self._line.admit(count, bulk=bulk, client=client, deadline=deadline)
         except ResourceExhausted:
             self._telemetry.queue_rejected("full", count)
             raise
-        return [Ticket(self._loop.create_future(), deadline, bulk) for _ in range(count)]
+        return [Ticket(self._loop.create_future(), deadline, bulk, client) for _ in range(count)]
 
     def submit(self, ticket: Ticket, pixels: NDArray[np.uint8]) -> None:
         """Hands in the preprocessed pixels, uint8 ``(H, W, 3)``. From any thread."""
@@ -141,11 +149,7 @@ class Batcher:
 
     def _work(self) -> None:
         try:
-            while taken := self._line.take():
-                batch, given_up = taken
-                for _, reason in given_up:
-                    self._telemetry.queue_rejected(reason)
-                self._resolve([(ticket, dropped(reason)) for ticket, reason in given_up])
+            while (batch := self._line.take()) is not None:
                 self._run(batch)
         except BaseException as error:
             # Whatever ends this thread, the callers must hear of it: a server that looks healthy and never answers
@@ -164,7 +168,6 @@ class Batcher:
             self._isolate(batch, error, started)
             return
         seconds = time.perf_counter() - started
-        self._line.seconds_per_image += 0.1 * (seconds / len(batch) - self._line.seconds_per_image)
         self._deliver(
             [(ticket, ticket.extracted(features[row : row + 1], started, seconds)) for row, ticket in enumerate(batch)]
         )
@@ -264,6 +267,10 @@ class Batcher:
         self._telemetry.worker(False)
         self._resolve([(ticket, self._line.gone()) for ticket in waiting])
         self._loop.call_soon_threadsafe(self._on_death)
+
+    def _give_up(self, ticket: Ticket, error: ServerError, reason: str) -> None:
+        self._telemetry.queue_rejected(reason)
+        self._resolve([(ticket, error)])
 
     def _resolve(self, outcomes: Sequence[tuple[Ticket, Any]]) -> None:
         if outcomes:

@@ -55,6 +55,7 @@ class Ticket:
 
     __slots__ = (
         "bulk",
+        "client",
         "deadline",
         "decode",
         "finish",
@@ -66,8 +67,10 @@ class Ticket:
         "ready_at",
     )
 
-    def __init__(self, future: asyncio.Future[Any], deadline: float | None, bulk: bool) -> None:
+    def __init__(self, future: asyncio.Future[Any], deadline: float | None, bulk: bool, client: str = "") -> None:
         self.future = future
+        self.client = client
+        """Whose image it is, as `server.fairness` names clients."""
         self.deadline = deadline
         self.bulk = bulk
         self.pixels: NDArray[np.uint8] | None = None
