@@ -7,7 +7,7 @@ IMAGES  ?=
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint types protos bench clean
+.PHONY: help demo serve test lint types protos bench bench-methods clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ protos: $(VENV)/.dev ## Generate the gRPC stubs again
 bench: $(VENV)/.dev ## Measure serving, people and metrics; prints ratios
 	$(BIN)/glimpse bench serving
 	$(BIN)/glimpse bench people
+
+bench-methods: $(VENV)/.dev ## Train and test all seven methods on generated people (hours)
+	$(BIN)/glimpse bench methods
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
