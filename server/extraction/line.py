@@ -43,8 +43,8 @@ class WaitingLine:
     """
 
     def __init__(self, max_batch: int, delay: float, limit: int, give_up: GiveUp) -> None:
-        self.seconds_per_image = 0.02
-        """A running mean over all that the model's thread does between two batches, for estimates."""
+        self._seconds: dict[int, float] = {}
+        """For each size of batch a running mean of what the model's thread was busy with it."""
         self._max_batch = max_batch
         self._delay = delay
         self._limit = limit
@@ -160,18 +160,17 @@ class WaitingLine:
         """Why there is no place for more images of this client, if so."""
         held, waiting = self._held[client], self._open[False]
         left = 2 * self._limit - waiting
-        seconds = self.seconds_per_image
         if held + count > self._limit or count > left or (held and held >= left):
             may = min(self._limit, held + left) if held + count > self._limit else max(0, left)
             return ResourceExhausted(
                 f"{held or waiting} images wait for the model and {may} may: {count} more do not fit",
-                retry_after=max(0.05, (held or waiting) * seconds),
+                retry_after=max(0.05, self._expected(held or waiting)),
             )
         if deadline is None or not waiting:
             return None
-        # In turns: of each other client at most as many as of this one go first, then a batch with this one in it.
+        # In turns: of each other client at most as many as of this one go first.
         ahead = sum(min(others, held + 1) for name, others in self._held.items() if name != client) + held
-        expected = (self._taken + ahead + min(self._max_batch, ahead + count)) * seconds
+        expected = self._expected(ahead + count) + (self._expected(self._taken) if self._taken else 0.0)
         remaining = deadline - time.monotonic()
         if ahead and expected > SHARE_OF_DEADLINE * remaining:
             return ResourceExhausted(
@@ -181,12 +180,27 @@ class WaitingLine:
             )
         return None
 
+    def _expected(self, images: int) -> float:
+        """Seconds until so many images are done, one full batch after the other.
+
+        What a batch of a size takes that was not seen yet is guessed to be what the nearest smaller one did, else the
+        nearest larger one: too little rather than too much, since a line that lets nobody in learns nothing.
+        """
+        if not self._seconds:
+            return 0.0
+        full, rest = divmod(images, self._max_batch)
+        return full * self._of_size(self._max_batch) + (self._of_size(rest) if rest else 0.0)
+
+    def _of_size(self, size: int) -> float:
+        smaller = [known for known in self._seconds if known <= size]
+        return self._seconds[max(smaller) if smaller else min(self._seconds)]
+
     def _learn(self) -> None:
-        """What an image takes, from the batch that was taken last. A hiccup weighs no more than a doubling."""
+        """What a batch takes, from the one that was taken last. A hiccup weighs no more than a doubling."""
         if self._taken:
-            each = (time.perf_counter() - self._taken_at) / self._taken
-            known = self.seconds_per_image
-            self.seconds_per_image = known + _NEWS * (min(each, 11 * known) - known)
+            seconds = time.perf_counter() - self._taken_at
+            known = self._seconds.get(self._taken, seconds)
+            self._seconds[self._taken] = known + _NEWS * (min(seconds, 11 * known) - known)
             self._taken = 0
 
     def _prune(self) -> bool:

@@ -174,7 +174,7 @@ async def test_bulk_of_one_client_takes_turns_with_bulk_of_another() -> None:
 
 async def test_image_that_would_come_too_late_is_refused_at_once_with_a_hint() -> None:
     line = Line(max_batch=1, limit=100)
-    line.seconds_per_image = 10.0
+    line._seconds = {1: 10.0}
     soon = time.monotonic() + 60
     for number in range(4):
         line.join(f"a{number}")
@@ -187,7 +187,7 @@ async def test_image_that_would_come_too_late_is_refused_at_once_with_a_hint() -
 
 async def test_first_in_line_is_never_refused_for_its_deadline() -> None:
     line = Line()
-    line.seconds_per_image = 1000.0  # a hiccup must not shut the door for good
+    line._seconds = {1: 1000.0}  # a hiccup must not shut the door for good
     line.join("a1", deadline=time.monotonic() + 60)
     assert line.batch() == ["a1"]
 
@@ -225,12 +225,28 @@ async def test_nobody_waits_for_ever() -> None:
     assert line.depth == 0
 
 
-async def test_what_an_image_takes_is_learned_and_a_hiccup_is_not_believed_at_once() -> None:
-    line = Line()
-    line.seconds_per_image = 0.001
+async def test_what_a_batch_takes_is_learned_by_size_and_a_hiccup_is_not_believed_at_once() -> None:
+    line = Line(max_batch=2)
+    line._seconds = {1: 1.0}
     line.join("a1")
     line.batch()
-    line._taken_at -= 60
+    line._taken_at -= 600
     line.join("a2")
+    line.join("a3")
     line.batch()
-    assert 0.0015 < line.seconds_per_image < 0.0025
+    line._taken_at -= 1.5
+    line.join("a4")
+    line.batch()
+    assert line._seconds[1] == pytest.approx(2.0, rel=0.01)
+    assert line._seconds[2] == pytest.approx(1.5, rel=0.01)
+    assert line._expected(5) == pytest.approx(2 * 1.5 + 2.0, rel=0.01)
+
+
+async def test_size_of_batch_that_was_not_seen_yet_is_guessed_low() -> None:
+    line = Line(max_batch=8)
+    assert line._expected(20) == 0
+    line._seconds = {1: 1.0, 4: 1.5}
+    assert line._expected(16) == 3.0  # two full batches that may take no longer than four images
+    assert line._expected(2) == 1.0
+    line._seconds = {4: 1.5}
+    assert line._expected(1) == 1.5
