@@ -43,6 +43,12 @@ class AttributeIndex:
         self._columns: OrderedDict[str, _KeyColumn] = OrderedDict()
         self._lock = threading.Lock()
 
+    @property
+    def memory_bytes(self) -> int:
+        """Size of the columns (their distinct values, few as a rule, not counted)."""
+        with self._lock:
+            return sum(column.nbytes for column in self._columns.values())
+
     def matches(self, key: str, value: Any, rows: int) -> NDArray[np.bool_]:
         """bool ``(rows,)``: which of the first ``rows`` rows have ``value`` under ``key``."""
         wanted = canonical(value)
@@ -65,6 +71,10 @@ class _KeyColumn:
         self.values: dict[str, int] = {}
         self._mark = json.dumps(key, ensure_ascii=False) + ":"
         self._codes: NDArray[np.int32] = np.empty(0, np.int32)
+
+    @property
+    def nbytes(self) -> int:
+        return self._codes.nbytes
 
     def extended(self, texts: Sequence[str], rows: int) -> NDArray[np.int32]:
         """Codes of at least the first ``rows`` rows; arrays given out earlier stay as they are."""

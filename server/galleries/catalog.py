@@ -8,10 +8,15 @@ from pathlib import Path
 from server.errors import AlreadyExists, InvalidArgument, NotFound
 from server.galleries.background import Background
 from server.galleries.columns import Columns
-from server.galleries.database import StoreError
+from server.galleries.database import Database, StoreError
 from server.galleries.gallery import Gallery
+from server.galleries.segments.folder import SegmentFolder
+from server.galleries.segments.upkeep import GallerySegments
+from server.galleries.segments.versions import Versions
 from server.galleries.settings import GallerySettings
 from server.galleries.store import GalleryRow, Store
+from server.security.audit import acting
+from server.security.caller import visible
 
 RECALL_EVERY = 100
 NAMES_TOLD = 5
@@ -20,8 +25,9 @@ NAMES_TOLD = 5
 class Catalog:
     """The galleries of one folder, held exclusively until `close`; open one with `Catalog.open`."""
 
-    def __init__(self, store: Store, recall_every: int) -> None:
+    def __init__(self, store: Store, folder: SegmentFolder, recall_every: int) -> None:
         self._store = store
+        self._folder = folder
         self._recall_every = recall_every
         self._background = Background()
         self._lock = threading.Lock()
@@ -29,7 +35,7 @@ class Catalog:
 
     @classmethod
     def open(cls, data_dir: Path | str, *, recall_every: int = RECALL_EVERY) -> Catalog:
-        """Opens the folder, made if it does not exist, and loads every gallery into memory.
+        """Opens the folder, made if it does not exist: its galleries' segments, and what the store has besides.
 
         Args:
             data_dir: the folder of the store.
@@ -40,12 +46,17 @@ class Catalog:
         """
         store = Store(data_dir)
         try:
-            catalog = cls(store, recall_every)
+            catalog = cls(store, SegmentFolder(Path(data_dir)), recall_every)
             catalog._load()
         except BaseException:
             store.close()
             raise
         return catalog
+
+    @property
+    def database(self) -> Database:
+        """The file that holds everything, for the audit trail."""
+        return self._store.database
 
     def create(self, settings: GallerySettings) -> Gallery:
         """A new, empty gallery. AlreadyExists if the name is taken."""
@@ -63,7 +74,7 @@ class Catalog:
         galleries = self._galleries
         gallery = galleries.get(name)
         if gallery is None:
-            raise NotFound(f"no gallery {name[:80]!r}; {_told(list(galleries))}", field="gallery")
+            raise NotFound(f"no gallery {name[:80]!r}; {_told(visible(galleries))}", field="gallery")
         return gallery
 
     def list(self) -> list[Gallery]:
@@ -82,7 +93,8 @@ class Catalog:
         expired = 0
         for gallery in self.list():
             try:
-                expired += gallery.expire(now_us)
+                with acting("Retention", gallery.settings.name):
+                    expired += gallery.expire(now_us)
             except NotFound:  # deleted meanwhile
                 continue
         return expired
@@ -108,17 +120,32 @@ class Catalog:
                 settings[row.id] = GallerySettings.from_json(row.name, row.settings)
             except (KeyError, TypeError, ValueError, InvalidArgument) as error:
                 raise StoreError(f"the settings of gallery {row.name!r} cannot be read: {error}") from error
-        columns = {key: Columns(known.schema) for key, known in settings.items()}
-        layouts = {key: (known.schema.width, len(known.schema)) for key, known in settings.items()}
-        for key, batch in self._store.batches(layouts):
-            columns[key].extend(batch)
-        for key, known in settings.items():
-            if columns[key].holds_duplicates:
-                raise self._store.damaged(f"gallery {known.name!r} holds an item twice")
-        self._galleries = {row.name: self._gallery(row, settings[row.id], columns[row.id]) for row in rows}
+        self._store.check_galleries()
+        self._folder.tidy(settings.keys())
+        self._galleries = {row.name: self._loaded(row, settings[row.id]) for row in rows}
+
+    def _loaded(self, row: GalleryRow, settings: GallerySettings) -> Gallery:
+        columns = Columns(settings.schema)
+        versions = Versions(*self._store.versions(row.id))
+        segments = self._segments(row.id, settings)
+        for segment in segments.opened():
+            alive = versions.claim(segment)
+            if alive.any():
+                columns.add(segment, alive)
+            else:
+                segments.removed([segment])
+        gallery = self._gallery(row, settings, columns)
+        gallery.catch_up(versions.unclaimed())
+        return gallery
 
     def _gallery(self, row: GalleryRow, settings: GallerySettings, columns: Columns) -> Gallery:
-        return Gallery(self._store, row.id, settings, columns, row.sequence, self._background, self._recall_every)
+        segments = self._segments(row.id, settings)
+        return Gallery(
+            self._store, row.id, settings, columns, row.sequence, self._background, self._recall_every, segments
+        )
+
+    def _segments(self, key: int, settings: GallerySettings) -> GallerySegments:
+        return GallerySegments(self._folder, key, settings, self._store)
 
 
 def _told(names: list[str]) -> str:

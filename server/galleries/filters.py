@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from server.errors import InvalidArgument
 from server.galleries.attributes import MAX_KEYS
-from server.galleries.columns import NO_TIME, Snapshot
 from server.galleries.items import attributes_to_json, check_time
-
-Mask = NDArray[np.bool_]
+from server.galleries.segments.stretch import NO_TIME, Ids, Mask, Stretch
+from server.galleries.snapshots import Snapshot
 
 MAX_EXCLUDES = 1000
 """Each costs a look at every item."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Filter:
     """Values within a field are OR, fields are AND; the empty filter allows all.
 
@@ -84,25 +83,33 @@ class Filter:
 
     def mask(self, snapshot: Snapshot) -> Mask:
         """bool ``(rows,)``: which rows match. Dead rows may match; the caller knows which are alive."""
-        mask = np.ones(snapshot.rows, np.bool_)
+        return np.concatenate([np.empty(0, np.bool_), *map(self._mask, snapshot.stretches)])
+
+    def _mask(self, stretch: Stretch) -> Mask:
+        segment, rows = stretch.segment, stretch.rows
+        mask = np.ones(rows, np.bool_)
         if self.camera_ids:
-            mask &= snapshot.columns.cameras.among(self.camera_ids, snapshot.cameras)
+            mask &= segment.among_cameras(self.camera_ids, rows)
         if self.person_ids:
-            mask &= snapshot.columns.people.among(self.person_ids, snapshot.people)
+            mask &= segment.among_people(self.person_ids, rows)
         if self.captured_after is not None:  # NO_TIME is earlier than every time
-            mask &= snapshot.captured_at >= self.captured_after
+            mask &= segment.captured_at[:rows] >= self.captured_after
         if self.captured_before is not None:
-            mask &= (snapshot.captured_at < self.captured_before) & (snapshot.captured_at != NO_TIME)
+            captured_at = segment.captured_at[:rows]
+            mask &= (captured_at < self.captured_before) & (captured_at != NO_TIME)
         if self.item_ids:
-            found = [row for row in map(snapshot.row_of, self.item_ids) if row is not None]
-            named = np.zeros(snapshot.rows, np.bool_)
-            named[found] = True
+            named = np.zeros(rows, np.bool_)
+            named[stretch.live_rows_of(self._ids)] = True
             mask &= named
         for key, value in self.attributes.items():
-            mask &= snapshot.columns.attribute_index.matches(key, value, snapshot.rows)
+            mask &= segment.having(key, value, rows)
         for entry in self.exclude:
-            mask &= ~entry.mask(snapshot)
+            mask &= ~entry._mask(stretch)
         return mask
+
+    @cached_property
+    def _ids(self) -> Ids:
+        return Ids(self.item_ids)
 
 
 def check_excludes(count: int) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from glimpse.parts import PartFeatures
 from server.errors import InvalidArgument, NotFound, ServerError
 from server.galleries.background import Background
-from server.galleries.columns import Columns, Snapshot
+from server.galleries.columns import Columns
 from server.galleries.filters import Filter
 from server.galleries.items import (
     Batch,
@@ -28,8 +29,16 @@ from server.galleries.items import (
 )
 from server.galleries.ranking import Ranking, SearchOptions
 from server.galleries.searching import Asked, Searcher
+from server.galleries.segments.stretch import Ids, Segment
+from server.galleries.segments.upkeep import GallerySegments
 from server.galleries.settings import GallerySettings
+from server.galleries.snapshots import Snapshot
 from server.galleries.store import Store
+
+RETRY_SECONDS = 30.0
+"""Until segments are written again after the disk refused."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,10 @@ class GalleryReport:
     patterns: int
     """Visibility patterns (which parts are visible) among the live items."""
     memory_bytes: int
+    segments: int
+    """Pieces of the index; those beyond the newest are in files."""
+    disk_bytes: int
+    """Size of the index files."""
     fast_recall: float | None
     """Share of the exact matches that fast searches found, by samples; None before the first sample."""
 
@@ -66,6 +79,7 @@ class Gallery:
         sequence: int,
         background: Background,
         recall_every: int,
+        segments: GallerySegments,
     ) -> None:
         self.settings = settings
         self._store = store
@@ -73,6 +87,12 @@ class Gallery:
         self._columns = columns
         self._snapshot = columns.snapshot(sequence)
         self._writing = threading.Lock()
+        self._tending = threading.Lock()
+        """Held while segment files are written; before `_writing`, never while it is held."""
+        self._segments = segments
+        self._background = background
+        self._tending_is_due = False
+        self._tend_from = 0.0
         self._dropped = False
         self._searcher = Searcher(settings, background, recall_every)
 
@@ -93,6 +113,8 @@ class Gallery:
             tombstones=snapshot.dead,
             patterns=snapshot.pattern_count,
             memory_bytes=snapshot.memory_bytes,
+            segments=len(snapshot.stretches),
+            disk_bytes=snapshot.disk_bytes,
             fast_recall=self._searcher.pace.recall,
         )
 
@@ -169,8 +191,7 @@ class Gallery:
             if filter is not None:
                 rows = np.flatnonzero(filter.mask(snapshot) & snapshot.alive)
             else:
-                found = {snapshot.row_of(item_id) for item_id in item_ids or ()}
-                rows = np.array(sorted(row for row in found if row is not None), np.int64)
+                rows = snapshot.rows_of(list(item_ids or ()))
             return self._remove(rows), self.sequence
 
     def expire(self, now_us: int) -> int:
@@ -180,8 +201,7 @@ class Gallery:
             return 0
         with self._writing:
             self._next_sequence()
-            snapshot = self._snapshot
-            return self._remove(np.flatnonzero(snapshot.alive & (snapshot.stored_at < now_us - retention)))
+            return self._remove(self._snapshot.stored_before(now_us - retention))
 
     def get(self, item_id: str, *, image: bool = False) -> StoredItem:
         """The item with its vectors and, if asked for and kept, its image. NotFound if there is none."""
@@ -206,13 +226,8 @@ class Gallery:
     def list(self, filter: Filter, after: str, limit: int) -> list[StoredItem]:
         """Up to ``limit`` matching items with ids greater than ``after``, by id, without vectors."""
         snapshot = self._snapshot
-        rows = snapshot.by_item_id
-        if after:
-            rows = rows[bisect_right(rows, after, key=snapshot.item_id) :]
-        if not filter.empty:
-            mask = filter.mask(snapshot)
-            rows = [row for row in rows if mask[row]]
-        return snapshot.items(np.array(rows[:limit], np.int64), vectors=False)
+        rows = snapshot.page(after, limit, None if filter.empty else filter.mask(snapshot))
+        return snapshot.items(rows, vectors=False)
 
     def search(self, query: PartFeatures, options: SearchOptions) -> Ranking:
         """Ranks the gallery against one row of features.
@@ -234,6 +249,65 @@ class Gallery:
         """
         return self._searcher.search(self._snapshot, asked)
 
+    def catch_up(self, row_ids: Int64) -> None:
+        """Indexes items that are in the store (ascending row ids) and in no segment. For the catalog.
+
+        Raises:
+            StoreError: the store cannot be read, or an item is in it twice.
+        """
+        schema = self.settings.schema
+        for batch in self._store.batches(self._key, row_ids, (schema.width, len(schema))):
+            with self._writing:
+                if self._columns.extend(batch):
+                    raise self._store.damaged(f"gallery {self.settings.name!r} holds an item twice")
+                full = self._columns.is_full
+                self._publish(self.sequence)
+            if full:
+                self.tend()  # at once, so that memory holds one open segment and not all of them
+
+    def tend(self) -> None:
+        """Seals full segments, rewrites worn ones and merges small ones, until none is left. For the background."""
+        with self._tending:
+            while True:
+                with self._writing:
+                    segments = self._segments.due(self._columns.closed)
+                    self._tending_is_due = bool(segments)
+                if not segments:
+                    return
+                try:
+                    self._rewrite(segments)
+                except (OSError, ServerError) as error:  # a full disk: they are searched where they are
+                    _log.warning("segments of gallery %s cannot be written just now: %s", self.settings.name, error)
+                    with self._writing:
+                        self._tending_is_due, self._tend_from = False, time.monotonic() + RETRY_SECONDS
+                    return
+
+    def purge(self, item_ids: Collection[str], person_ids: Collection[str] = ()) -> Sequence[Path]:
+        """Makes the index forget deleted and replaced items for good; what is alive stays.
+
+        When this returns, no segment file and no array that a later search reads holds the vectors, codes, ids or
+        attributes of a dead row of these items, or of a dead row that names one of these people. A search that began
+        before may hold them until it ends.
+
+        Returns:
+            The files that held such rows and are gone; their live rows are in new files.
+
+        Raises:
+            OSError: a file cannot be written, the disk being full; call it again then.
+        """
+        ids = Ids(list(item_ids))
+        people = list(person_ids)
+        gone: tuple[Path, ...] = ()
+        with self._tending:
+            with self._writing:
+                self._columns.compact()
+                self._snapshot = self._columns.snapshot(self._snapshot.sequence)
+                worn = [each.segment for each in self._columns.closed if each.remembers(ids, people)]
+            for segment in worn:
+                gone = (*gone, *self._rewrite([segment]))
+            self._searcher.forget()
+        return gone
+
     def drop(self) -> int:
         """Removes the gallery from the store and forgets its items; returns how many there were. For the catalog."""
         with self._writing:
@@ -244,6 +318,8 @@ class Gallery:
             self._columns = Columns(self.settings.schema)
             self._snapshot = self._columns.snapshot(self._snapshot.sequence)
             self._searcher.forget()
+        with self._tending:
+            self._segments.forget()
         return items
 
     def _next_sequence(self) -> int:
@@ -262,8 +338,7 @@ class Gallery:
 
     def _write(self, batch: Batch, sequence: int, images: Sequence[bytes | None] | None) -> None:
         self._columns.reserve(len(batch))
-        self._store.upsert(self._key, batch, sequence, images)
-        self._columns.extend(batch)
+        self._columns.extend(self._store.upsert(self._key, batch, sequence, images))
         self._publish(sequence)
 
     def _remove(self, rows: Int64) -> int:
@@ -271,12 +346,34 @@ class Gallery:
             return 0
         snapshot = self._snapshot
         sequence = snapshot.sequence + 1
-        self._store.delete(self._key, [snapshot.item_id(row) for row in rows.tolist()], sequence)
+        self._store.delete(self._key, snapshot.texts(rows)[0], sequence)
         self._columns.kill(rows)
         self._publish(sequence)
         return len(rows)
 
     def _publish(self, sequence: int) -> None:
         if self._columns.needs_compaction:
-            self._columns = self._columns.compacted()
+            self._columns.compact()
+        if self._columns.is_full:
+            self._columns.close()
         self._snapshot = self._columns.snapshot(sequence)
+        if (
+            not self._tending_is_due
+            and time.monotonic() >= self._tend_from
+            and self._segments.due(self._columns.closed)
+        ):
+            self._tending_is_due = self._background.submit(self.tend)
+
+    def _rewrite(self, segments: Sequence[Segment]) -> Sequence[Path]:
+        """Puts the live rows of closed segments into one new file; returns the files that are gone. For the holder of
+        `_tending`."""
+        with self._writing:
+            chosen = self._snapshot.among([each for each in self._columns.closed if each.segment in segments])
+        old = [stretch.segment for stretch in chosen.stretches]
+        new, rows = self._segments.rewritten(chosen)
+        with self._writing:
+            if self._dropped:
+                return []
+            self._columns.swap(old, new, rows)
+            self._snapshot = self._columns.snapshot(self._snapshot.sequence)
+        return self._segments.removed(old)

@@ -111,6 +111,8 @@ class Batch:
     """``(N,)``: the write that stored each item."""
     stored_at: Int64
     """``(N,)``: microseconds since 1970 UTC at which the features were stored."""
+    checksums: NDArray[np.uint32] | None = None
+    """``(N,)``: CRC-32 of each item as the store has it; None before it is there."""
 
     def __len__(self) -> int:
         return len(self.item_ids)

@@ -28,6 +28,7 @@ class GallerySettings:
         retention_us: items are deleted this many microseconds after they were stored; None keeps them.
         require_purpose: refuse searches that state no purpose.
         latency_target_us: the search time that AUTO aims for; None means always exact.
+        compact: keep only the fast engine's codes in memory; exact searches read the others from the disk.
         created_at_us: microseconds since 1970 UTC.
 
     Raises:
@@ -42,6 +43,7 @@ class GallerySettings:
     retention_us: int | None = None
     require_purpose: bool = False
     latency_target_us: int | None = None
+    compact: bool = False
     created_at_us: int = 0
 
     def __post_init__(self) -> None:
@@ -67,6 +69,7 @@ class GallerySettings:
                 "retention_us": self.retention_us,
                 "require_purpose": self.require_purpose,
                 "latency_target_us": self.latency_target_us,
+                "compact": self.compact,
                 "created_at_us": self.created_at_us,
             }
         )

@@ -7,20 +7,21 @@ ranks.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from server.errors import NotFound
 from server.galleries.database import Database, StoreError
-from server.galleries.items import Batch
+from server.galleries.items import Batch, Int64
+from server.security.audit import touch
 
 CHUNK_ROWS = 2048
 
@@ -33,10 +34,10 @@ _UPSERT = """
         attributes = excluded.attributes, vectors = excluded.vectors, visibility = excluded.visibility,
         sequence = excluded.sequence, stored_at = excluded.stored_at, checksum = excluded.checksum
 """
-_SELECT = """
+_COLUMNS = """
     SELECT gallery, item_id, person_id, camera_id, captured_at, attributes, vectors, visibility, sequence, stored_at,
            checksum
-    FROM items ORDER BY id
+    FROM items
 """
 _VECTORS, _VISIBILITY, _CHECKSUM = 6, 7, 10
 
@@ -60,6 +61,11 @@ class Store:
     def __init__(self, folder: Path | str) -> None:
         self._database = Database(Path(folder))
 
+    @property
+    def database(self) -> Database:
+        """The file itself, for the audit trail."""
+        return self._database
+
     def galleries(self) -> list[GalleryRow]:
         """All galleries, by name. StoreError when one fails its checksum."""
         with self._database.read() as connection, self._database.starting():
@@ -76,10 +82,13 @@ class Store:
     def drop(self, gallery: int) -> None:
         """Removes a gallery and all that is in it."""
         with self._database.write() as connection:
+            (count,) = connection.execute("SELECT count(*) FROM items WHERE gallery = ?", (gallery,)).fetchone()
+            touch(count=count)
             connection.execute("DELETE FROM galleries WHERE id = ?", (gallery,))
 
-    def upsert(self, gallery: int, batch: Batch, sequence: int, images: Sequence[bytes | None] | None) -> None:
-        """Commits the batch as write ``sequence``. With ``images`` an item's image is replaced or removed too."""
+    def upsert(self, gallery: int, batch: Batch, sequence: int, images: Sequence[bytes | None] | None) -> Batch:
+        """Commits the batch as write ``sequence`` and returns it with its checksums. With ``images`` an item's image is
+        replaced or removed too."""
         rows = zip(
             [gallery] * len(batch),
             batch.item_ids,
@@ -96,6 +105,7 @@ class Store:
         checked = [(*row, _item_checksum(row)) for row in rows]
         with self._database.write() as connection:
             _advance(connection, gallery, sequence)
+            touch(batch.item_ids, batch.person_ids)
             connection.executemany(_UPSERT, checked)
             if images is not None:
                 keys = [(gallery, item_id) for item_id in batch.item_ids]
@@ -106,13 +116,16 @@ class Store:
                     "INSERT INTO images (item, data) SELECT id, ? FROM items WHERE gallery = ? AND item_id = ?",
                     ((image, *key) for image, key in zip(images, keys, strict=True) if image is not None),
                 )
+        return replace(batch, checksums=np.array([row[-1] for row in checked], np.uint32))
 
     def delete(self, gallery: int, item_ids: Iterable[str], sequence: int) -> None:
         """Commits the removal of items as write ``sequence``."""
+        ids = list(item_ids)
         with self._database.write() as connection:
             _advance(connection, gallery, sequence)
+            touch(ids)
             connection.executemany(
-                "DELETE FROM items WHERE gallery = ? AND item_id = ?", ((gallery, item_id) for item_id in item_ids)
+                "DELETE FROM items WHERE gallery = ? AND item_id = ?", ((gallery, item_id) for item_id in ids)
             )
 
     def image(self, gallery: int, item_id: str) -> tuple[int, bytes | None]:
@@ -125,22 +138,60 @@ class Store:
             ).fetchone()
         return (int(row[0]), row[1]) if row else (0, None)
 
-    def batches(self, layouts: Mapping[int, tuple[int, int]]) -> Iterator[tuple[int, Batch]]:
-        """All items in one pass over the file: batches of one gallery each, in the order they were first stored.
-
-        Args:
-            layouts: for each gallery id, the embedding width and the number of parts of its items.
+    def versions(self, gallery: int) -> tuple[Int64, Int64, NDArray[np.uint32]]:
+        """Row id, write and checksum ``(N,)`` of each item, read from an index of just these.
 
         Raises:
-            StoreError: the file cannot be read, or a row fails its checksum or does not fit its gallery.
+            StoreError: the file cannot be read, or the index does not have all items.
         """
         with self._database.read() as connection, self._database.starting():
-            cursor = connection.execute(_SELECT)
+            cursor = connection.execute(
+                "SELECT id, sequence, checksum FROM items INDEXED BY items_versions WHERE gallery = ?", (gallery,)
+            )
+            found = [np.empty((0, 3), np.int64)]
             while chunk := cursor.fetchmany(CHUNK_ROWS):
-                for gallery, rows in groupby(chunk, key=itemgetter(0)):
-                    if gallery not in layouts:
-                        raise self.damaged("it holds items of an unknown gallery")
-                    yield gallery, self._batch(list(rows), *layouts[gallery])
+                try:
+                    found.append(np.array(chunk, np.int64))
+                except (TypeError, ValueError, OverflowError) as error:
+                    raise self.damaged("its index of versions holds other things than numbers") from error
+            query = "SELECT count(*) FROM items INDEXED BY sqlite_autoindex_items_1 WHERE gallery = ?"
+            (items,) = connection.execute(query, (gallery,)).fetchone()
+        versions = np.concatenate(found)
+        if len(versions) != items:
+            raise self.damaged(f"its indexes know of {len(versions):,} and {items:,} items of one gallery")
+        return versions[:, 0], versions[:, 1], versions[:, 2].astype(np.uint32)
+
+    def row_ids(self, gallery: int, item_ids: Sequence[str]) -> Int64:
+        """The row id of each item; -1 where there is no such item. Unavailable when the disk fails."""
+        query = "SELECT id FROM items WHERE gallery = ? AND item_id = ?"
+        with self._database.read() as connection:
+            rows = [connection.execute(query, (gallery, item_id)).fetchone() for item_id in item_ids]
+        return np.array([row[0] if row else -1 for row in rows], np.int64)
+
+    def batches(self, gallery: int, row_ids: Int64, layout: tuple[int, int]) -> Iterator[Batch]:
+        """The items of these ascending row ids.
+
+        Args:
+            layout: the embedding width and the number of parts of the gallery's items.
+
+        Raises:
+            StoreError: the file cannot be read, or a row is missing, fails its checksum or does not fit its gallery.
+        """
+        with self._database.read() as connection, self._database.starting():
+            for start in range(0, len(row_ids), CHUNK_ROWS):
+                wanted = row_ids[start : start + CHUNK_ROWS].tolist()
+                query = f"{_COLUMNS} WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
+                rows = connection.execute(query, (json.dumps(wanted),)).fetchall()
+                if len(rows) != len(wanted) or any(row[0] != gallery for row in rows):
+                    raise self.damaged("it lacks items that its index knows")
+                yield self._batch(rows, *layout)
+
+    def check_galleries(self) -> None:
+        """StoreError when there are items of an unknown gallery."""
+        with self._database.read() as connection, self._database.starting():
+            query = "SELECT EXISTS (SELECT 1 FROM items WHERE gallery NOT IN (SELECT id FROM galleries))"
+            if connection.execute(query).fetchone()[0]:
+                raise self.damaged("it holds items of an unknown gallery")
 
     def damaged(self, reason: str) -> StoreError:
         """The error for contents that cannot be right."""
@@ -175,6 +226,7 @@ class Store:
             visibility=np.frombuffer(b"".join(columns[_VISIBILITY]), np.float32).reshape(len(rows), parts),
             sequences=np.array(columns[8], np.int64),
             stored_at=np.array(columns[9], np.int64),
+            checksums=np.array(columns[_CHECKSUM], np.uint32),
         )
 
 

@@ -59,6 +59,8 @@ TABLES: Mapping[str, Table] = {
             )""",
         ),
     ),
+    # What the segments of the index are held against at start, see `segments.versions`.
+    "items_versions": Table(2, ("CREATE INDEX items_versions ON items (gallery, sequence, checksum)",)),
     "images": Table(
         1,
         (
@@ -116,6 +118,6 @@ def make_tables(connection: sqlite3.Connection, version: int) -> None:
 
 
 def missing_tables(connection: sqlite3.Connection) -> list[str]:
-    """The names of the tables that the file lacks."""
-    found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    """The names of the tables and indexes that the file lacks."""
+    found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'index')")}
     return [name for name in TABLES if name not in found]

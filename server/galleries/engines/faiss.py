@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from glimpse.parts import Float32
 from server.galleries.background import Background
-from server.galleries.columns import Columns, Snapshot
 from server.galleries.engines.base import Ranked, Request
 from server.galleries.engines.exact import ExactEngine, rank
 from server.galleries.engines.scoring import Scan, WeightedQuery, evidence, scan, settle
 from server.galleries.items import Int64
+from server.galleries.snapshots import Numbering, Snapshot
 
 # The package's stubs describe the C++ signatures, not the Python ones that take arrays.
 faiss: Any = typed_faiss
@@ -73,9 +73,9 @@ class PatternList:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sealed:
-    """The lists over the first rows of some columns."""
+    """The lists over the first rows of one numbering."""
 
-    columns: Columns
+    numbering: Numbering
     rows: int
     lists: tuple[PatternList, ...]
     rare: Int64
@@ -93,7 +93,7 @@ class FaissEngine:
 
     def search(self, snapshot: Snapshot, request: Request) -> Ranked:
         sealed = self._sealed
-        if sealed is not None and sealed.columns is not snapshot.columns:
+        if sealed is not None and sealed.numbering is not snapshot.numbering:
             sealed = None  # compacted since
         self._seal_if_due(snapshot, sealed)
         if sealed is not None and sealed.rows > snapshot.rows:
@@ -124,7 +124,7 @@ class FaissEngine:
                 rare.append(rows[group])
             else:
                 lists.append(_pattern_list(snapshot, rows[group], shown))
-        self._sealed = Sealed(snapshot.columns, snapshot.rows, tuple(lists), np.sort(np.concatenate(rare)))
+        self._sealed = Sealed(snapshot.numbering, snapshot.rows, tuple(lists), np.sort(np.concatenate(rare)))
 
     def _seal_if_due(self, snapshot: Snapshot, sealed: Sealed | None) -> None:
         covered = sealed.rows if sealed else 0

@@ -152,12 +152,12 @@ def test_items_expire_by_the_time_their_features_were_stored(catalog: Catalog, r
     gallery = catalog.create(gallery_settings(name="short", retention_us=1_000_000))
     catalog.create(gallery_settings(name="forever")).upsert(make_items(random_features(rng, SCHEMA, 3)))
     gallery.upsert(make_items(random_features(rng, SCHEMA, 3)))
-    stored = int(gallery._snapshot.stored_at[0])
+    (stored,) = gallery._snapshot.gathered("stored_at", np.array([0]))
     gallery.update("item-00001", person_id="anna")  # metadata does not make an item younger
     assert catalog.expire(stored + 1_000_000) == 0
     gallery.upsert(make_items(random_features(rng, SCHEMA, 1), ["item-00002"]))
-    fresh = gallery._snapshot.row_of("item-00002")
-    assert catalog.expire(stored + 1_000_000 + max(1, int(gallery._snapshot.stored_at[fresh]) - stored)) == 2
+    (fresh,) = gallery._snapshot.gathered("stored_at", gallery._snapshot.rows_of(["item-00002"]))
+    assert catalog.expire(stored + 1_000_000 + max(1, fresh - stored)) == 2
     assert [item.item_id for item in gallery.list(Filter(), "", 9)] == ["item-00002"]
 
 

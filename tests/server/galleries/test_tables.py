@@ -23,7 +23,13 @@ def version_of(folder: Path) -> int:
 
 def names_of(folder: Path) -> set[str]:
     with closing(sqlite3.connect(folder / FILE)) as connection:
-        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        return {
+            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'index')")
+        }
+
+
+def kind_of(name: str) -> str:
+    return "INDEX" if TABLES[name].statements[0].startswith("CREATE INDEX") else "TABLE"
 
 
 def filled(folder: Path) -> None:
@@ -39,7 +45,7 @@ def of_format_1(folder: Path) -> None:
     with closing(sqlite3.connect(folder / FILE)) as connection:
         for name, table in TABLES.items():
             if table.since > 1:
-                connection.execute(f"DROP TABLE {name}")
+                connection.execute(f"DROP {kind_of(name)} {name}")
         connection.execute("PRAGMA user_version = 1")
 
 
@@ -86,7 +92,7 @@ def test_a_new_store_has_every_table_and_this_format(tmp_path: Path) -> None:
 def test_a_store_that_lost_a_table_is_refused_by_name(tmp_path: Path, name: str) -> None:
     filled(tmp_path)
     with closing(sqlite3.connect(tmp_path / FILE)) as connection:
-        connection.execute(f"DROP TABLE {name}")
+        connection.execute(f"DROP {kind_of(name)} {name}")
     with pytest.raises(StoreError, match=f"damaged .*no table '{name}'"):
         Database(tmp_path)
 

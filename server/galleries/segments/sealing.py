@@ -1,0 +1,78 @@
+"""What is put into a segment file: the live rows of older segments, by visibility pattern, ready to be searched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.galleries.codes import pattern_order
+from server.galleries.items import Int64
+from server.galleries.segments import container
+from server.galleries.segments.sealed import CODES, VECTORS
+from server.galleries.segments.texts import Lookup, pack
+from server.galleries.snapshots import Snapshot
+
+GATHERED_AT_ONCE = 4096
+GONE = -1
+"""The row id of an item that the store no longer has in this version."""
+
+
+def sealing_order(snapshot: Snapshot) -> Int64:
+    """The live rows in the order in which they are to be sealed."""
+    rows = np.flatnonzero(snapshot.alive)
+    return rows[pattern_order(snapshot.visibility(rows).T)]
+
+
+def seal(path: Path, facts: Mapping[str, Any], snapshot: Snapshot, rows: Int64, row_ids: Int64) -> None:
+    """Writes the file of these rows of the snapshot, whose ids in the store are ``row_ids``. OSError if it cannot."""
+    facts = {**facts, "rows": len(rows), "sequence": int(snapshot.gathered("sequences", rows).max(initial=0))}
+    container.write(path, facts, _features(snapshot, rows) | _metadata(snapshot, rows, row_ids))
+
+
+def _features(snapshot: Snapshot, rows: Int64) -> dict[str, NDArray[Any]]:
+    width = snapshot.schema.width
+    vectors, codes = np.empty((len(rows), width), np.float16), np.empty((len(rows), width), np.int8)
+    numbers = {name: np.empty(len(rows), np.float32) for name in ("scale", "residual", "norm")}
+    for start in range(0, len(rows), GATHERED_AT_ONCE):
+        chunk = rows[start : start + GATHERED_AT_ONCE]
+        order = np.argsort(chunk, kind="stable")
+        for block, at, local in snapshot.split(chunk[order]):
+            places = start + order[at]
+            vectors[places] = block.read(local)
+            codes[places] = block.codes.codes[local]
+            for name, column in numbers.items():
+                column[places] = getattr(block.codes, name)[local]
+    visibility = snapshot.visibility(rows)
+    return {CODES: codes, "visibility": visibility, **numbers, VECTORS: vectors}
+
+
+def _metadata(snapshot: Snapshot, rows: Int64, row_ids: Int64) -> dict[str, NDArray[Any]]:
+    item_ids, people, cameras, attributes = snapshot.texts(rows)
+    digests, digest_rows = Lookup.arrays(item_ids)
+    arrays = {
+        "captured_at": snapshot.gathered("captured_at", rows),
+        "sequences": snapshot.gathered("sequences", rows),
+        "stored_at": snapshot.gathered("stored_at", rows),
+        "checksums": snapshot.gathered("checksums", rows),
+        "sizes": snapshot.gathered("sizes", rows),
+        "row_ids": row_ids,
+        "digests": digests,
+        "digest_rows": digest_rows,
+        "by_item_id": np.array(sorted(range(len(rows)), key=item_ids.__getitem__), np.uint32),
+    }
+    arrays["item_ids"], arrays["item_id_offsets"] = pack(item_ids)
+    arrays["attributes"], arrays["attribute_offsets"] = pack(attributes)
+    arrays["camera"], (arrays["cameras"], arrays["camera_offsets"]) = _coded(cameras)
+    arrays["person"], (arrays["people"], arrays["person_offsets"]) = _coded(people)
+    return arrays
+
+
+def _coded(texts: Sequence[str]) -> tuple[NDArray[np.int32], tuple[NDArray[np.uint8], NDArray[np.uint32]]]:
+    """The code of each text, and the distinct texts in the order of their codes, which is that of their bytes."""
+    distinct = sorted(set(texts))  # code points sort as UTF-8 does
+    codes = {text: code for code, text in enumerate(distinct)}
+    return np.array([codes[text] for text in texts], np.int32), pack(distinct)
