@@ -39,6 +39,9 @@ from server.extraction.tuning import best_batch
 from server.galleries.catalog import Catalog
 from server.galleries.database import StoreError
 from server.interceptors import Methods
+from server.security.credentials import AccessError, AccessFile
+from server.security.guard import Guard
+from server.security.recorder import Recorder
 from server.services.admin import AdminService
 from server.services.floor import Floor
 from server.services.gallery import GalleryService
@@ -62,6 +65,7 @@ CANNOT_START = (
     GoldenMismatch,
     SessionError,
     StoreError,
+    AccessError,
 )
 """What keeps a server from starting, with a sentence for the person who starts it."""
 
@@ -93,6 +97,8 @@ class Application:
         self.ports_open = asyncio.Event()
         """Set once both ports are bound; everything but health still answers UNAVAILABLE then."""
         self.telemetry = Telemetry()
+        self.recorder = Recorder(settings.audit, settings.audit_days)
+        """Writes the audit trail."""
         self._open_model = open_model or load_model
         self._floor: Floor | None = None
         self._closing = contextlib.AsyncExitStack()
@@ -161,7 +167,9 @@ class Application:
         await self.stop()
 
     async def _open_ports(self) -> None:
-        self._methods = methods = Methods(self.telemetry)
+        settings = self.settings
+        guard = Guard(AccessFile(settings.data), settings.auth, certificates=settings.client_ca is not None)
+        self._methods = methods = Methods(self.telemetry, guard, self.recorder)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, methods)
         names = (*SERVICES, health.SERVICE_NAME)
         await self._set_health(_NOT_SERVING)
@@ -186,6 +194,8 @@ class Application:
         max_batch = settings.max_batch or await asyncio.to_thread(best_batch, session.warm)
         catalog = await asyncio.to_thread(Catalog.open, settings.data, recall_every=settings.recall_every)
         self._closing.push_async_callback(asyncio.to_thread, catalog.close)
+        await self.recorder.open(catalog.database)
+        self._closing.push_async_callback(self.recorder.close)
         searching = ThreadPoolExecutor(settings.search_workers or settings.cores, "search")
         storing = ThreadPoolExecutor(2, "store")
         self._closing.push_async_callback(asyncio.to_thread, searching.shutdown)

@@ -69,6 +69,18 @@ class DeadlineExceeded(ServerError):
     code = grpc.StatusCode.DEADLINE_EXCEEDED
 
 
+class Unauthenticated(ServerError):
+    """No credentials, or none that are valid."""
+
+    code = grpc.StatusCode.UNAUTHENTICATED
+
+
+class PermissionDenied(ServerError):
+    """The caller is known, and may not do this."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
+
+
 class Cancelled(ServerError):
     """The caller went away before the work began."""
 

@@ -1,4 +1,4 @@
-"""What every call has in common: limits, errors, metrics, one log line, draining.
+"""What every call has in common: who calls, limits, errors, metrics, one log line, the audit trail, draining.
 
 `Methods` is the server's only handler: it finds the method and wraps it once, at registration. A chain of
 `grpc.aio.ServerInterceptor` would do the same through several coroutines a call.
@@ -10,35 +10,39 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any, Protocol
 
 import grpc
-from google.protobuf.message import DecodeError, Message
-from google.rpc import error_details_pb2, status_pb2
+from google.protobuf.message import Message
 from grpc import StatusCode
 
-from server.errors import InvalidArgument, ResourceExhausted, ServerError, Unavailable, forget_traceback
-from server.fields import MAX_FIELDS, has_too_many_fields
+from server.errors import (
+    PermissionDenied,
+    ResourceExhausted,
+    ServerError,
+    Unavailable,
+    forget_traceback,
+)
 from server.logs import FIELDS
-from server.memory import LARGE, Trimmer
+from server.memory import Trimmer
+from server.parsing import Refused, rebuilt
+from server.security import audit, caller
+from server.security.guard import Guard
+from server.security.recorder import Recorder
+from server.security.roles import ACCESS, OPEN, Access
+from server.statuses import DETAILS_KEY, status_of
 from server.telemetry import Telemetry
 
 MAX_METADATA_KEYS = 64
 MAX_CALLS = 1024
 """Calls being answered at once, health and reflection not counted: what waits for a thread must be bounded too."""
-MESSAGE_LIMIT = 4 << 20
-"""Bytes of one request, except for those of `LARGER`."""
 BOOK_SECONDS = 0.05
 """After the end of a call until its line is logged: book-keeping is done for many calls at once and never while a
 caller waits."""
 PACKAGE = "/glimpse.v1."
-LARGER = {"/glimpse.v1.GalleryService/Upsert": 32 << 20}
-INTERNAL = "the server failed on this request; its log says why"
-DETAILS_KEY = "grpc-status-details-bin"
-_MAX_MESSAGE = 1500
 
 _log = logging.getLogger("glimpse.calls")
 
@@ -58,6 +62,10 @@ class Context(Protocol):
 
     def peer(self) -> str: ...
 
+    def invocation_metadata(self) -> Any: ...
+
+    def auth_context(self) -> Mapping[str, Any]: ...
+
 
 _notes: ContextVar[dict[str, Any]] = ContextVar("notes")
 
@@ -75,40 +83,16 @@ def deadline_of(context: Context) -> float | None:
     return None if left is None else time.monotonic() + left
 
 
-def status_of(error: BaseException) -> status_pb2.Status:
-    """The `google.rpc.Status` of an error, with BadRequest or RetryInfo where the error says so.
-
-    Anything but a `ServerError` is a bug of ours and tells the caller nothing.
-    """
-    if not isinstance(error, ServerError):
-        return status_pb2.Status(code=StatusCode.INTERNAL.value[0], message=INTERNAL)
-    message = _shortened(error.message)
-    status = status_pb2.Status(code=error.code.value[0], message=message)
-    if error.field:
-        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field[:256], description=message)
-        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
-    if error.retry_after is not None:
-        retry = error_details_pb2.RetryInfo()
-        retry.retry_delay.FromNanoseconds(int(error.retry_after * 1e9))
-        status.details.add().Pack(retry)
-    return status
-
-
-class Refused:
-    """Stands for a request that was not parsed; raising inside gRPC would answer UNKNOWN with a Python type."""
-
-    def __init__(self, error: ServerError) -> None:
-        self.error = error
-
-
 class Methods(grpc.GenericRpcHandler):
     """The table of methods. Services register themselves with the generated ``add_..._to_server(service, methods)``.
 
     Methods of `PACKAGE` answer UNAVAILABLE until `open` is called; health and reflection always answer.
     """
 
-    def __init__(self, telemetry: Telemetry) -> None:
+    def __init__(self, telemetry: Telemetry, guard: Guard, recorder: Recorder) -> None:
         self._telemetry = telemetry
+        self._guard = guard
+        self._recorder = recorder
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         self._trimmer = Trimmer()
         self._ready = False
@@ -139,7 +123,11 @@ class Methods(grpc.GenericRpcHandler):
                 ResourceExhausted(f"the call has {count} metadata keys; at most {MAX_METADATA_KEYS} are accepted"),
             )
         handler = self._handlers.get(details.method)
-        return self._refusal("unknown", _Unimplemented(details.method)) if handler is None else handler
+        if handler is None:
+            return self._refusal("unknown", _Unimplemented(details.method))
+        # Nobody without credentials makes the server parse what they send.
+        refusal = self._guard.refusal(ACCESS.get(details.method), details.invocation_metadata)
+        return handler if refusal is None else self._refusal(details.method, refusal)
 
     def open(self) -> None:
         """Everything is loaded: begin to answer."""
@@ -149,8 +137,8 @@ class Methods(grpc.GenericRpcHandler):
         """Ends streams after what they have accepted so far; unary calls go on."""
         self._draining.set()
 
-    async def _accepted(self, context: Context) -> AsyncIterator[Message | Refused]:
-        """The requests of a stream until its end or until the server drains.
+    async def _accepted(self, access: Access, context: Context) -> AsyncIterator[Message | Refused]:
+        """The requests of a stream until its end or until the server drains; each is its caller's to make.
 
         Not by gRPC's iterator: that one keeps the last request of a stream that breaks off.
         """
@@ -168,10 +156,26 @@ class Methods(grpc.GenericRpcHandler):
             request = read.result()
             if request is grpc.aio.EOF:
                 return
-            yield request
+            yield request if isinstance(request, Refused) else self._permitted(access, request)
+
+    def _permitted(self, access: Access, request: Message) -> Message | Refused:
+        """A request of a stream, or why the caller may not make it."""
+        if access.role is None:
+            return request
+        asking = caller.current()
+        self._guard.recheck(asking)
+        entry = audit.pending()
+        if entry is not None and not access.people:  # others have an entry a request
+            entry.asked(request)
+        try:
+            self._guard.check(access, asking, request, later=True)
+        except PermissionDenied as error:
+            return Refused(error)
+        return request
 
     def _wrapped(self, method: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
         ours = method.startswith(PACKAGE)
+        access = ACCESS.get(method)
         behaviour: Any = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
 
         # Health's Watch is a coroutine that writes by itself and never ends.
@@ -182,29 +186,42 @@ class Methods(grpc.GenericRpcHandler):
                 raise Unavailable("the server is starting", retry_after=1.0)
             if ours and self._ours > MAX_CALLS:
                 raise ResourceExhausted(f"{MAX_CALLS} calls are being answered, which is the limit", retry_after=0.5)
+            assert access is not None  # or the guard has refused the call
             if handler.request_streaming:
-                requests = self._accepted(context)
+                requests = self._accepted(access, context)
                 return requests if ours else _unrefused(requests)
             if isinstance(request, Refused):
                 raise request.error
+            entry = audit.pending()
+            if entry is not None:
+                entry.asked(request)
+            self._guard.check(access, caller.current(), request)
             return request
 
-        if handler.response_streaming:
+        async def stream(request: Any, context: Context) -> None:
+            if endless:
+                await self._until_drained(behaviour(checked(request, context), context))
+                return
+            assert access is not None
+            pages = None if handler.request_streaming else audit.pending()
+            async with aclosing(behaviour(checked(request, context), context)) as responses:
+                async for response in responses:
+                    if pages is not None:
+                        self._recorder.add(pages.page(response, access.people))
+                        self._guard.recheck(caller.current())
+                    if self._recorder.strict:
+                        await self._recorder.durable()
+                    await _unless_gone(context.write(response))
 
-            async def answer(request: Any, context: Context) -> Any:
-                if endless:
-                    await self._until_drained(behaviour(checked(request, context), context))
-                    return
-                async with aclosing(behaviour(checked(request, context), context)) as responses:
-                    async for response in responses:
-                        await _unless_gone(context.write(response))
-        else:
+        async def single(request: Any, context: Context) -> Any:
+            response = await behaviour(checked(request, context), context)
+            entry = audit.pending()
+            if entry is not None and access is not None and access.people:
+                entry.told(response, access.people)
+            return response
 
-            def answer(request: Any, context: Context) -> Coroutine[Any, Any, Any]:
-                answering: Coroutine[Any, Any, Any] = behaviour(checked(request, context), context)
-                return answering
-
-        return _rebuilt(handler, self._guarded(method, answer), LARGER.get(method, MESSAGE_LIMIT), self._trimmer)
+        answer = stream if handler.response_streaming else single
+        return rebuilt(method, handler, self._guarded(method, answer, access), self._trimmer)
 
     async def _until_drained(self, endless: Awaitable[None]) -> None:
         task = asyncio.ensure_future(endless)
@@ -224,13 +241,16 @@ class Methods(grpc.GenericRpcHandler):
         async def refuse(request: Any, context: Context) -> None:
             raise error
 
-        return grpc.stream_stream_rpc_method_handler(self._guarded(method, refuse))
+        return grpc.stream_stream_rpc_method_handler(self._guarded(method, refuse, OPEN))
 
-    def _guarded(self, method: str, answer: Callable[[Any, Context], Awaitable[Any]]) -> Any:
-        """Wraps the answer in errors, metrics and the log line."""
-        telemetry = self._telemetry
+    def _guarded(
+        self, method: str, answer: Callable[[Any, Context], Awaitable[Any]], access: Access | None
+    ) -> Callable[[Any, Context], Awaitable[Any]]:
+        """Wraps the answer in the caller's identity, errors, metrics, the log line and the audit trail."""
+        telemetry, guard, recorder = self._telemetry, self._guard, self._recorder
         name = method.removeprefix(PACKAGE)
         ours = method.startswith(PACKAGE)
+        audited = recorder.on and access is not None and access.audit
 
         async def guarded(request: Any, context: Context) -> Any:
             started = time.perf_counter()
@@ -239,8 +259,23 @@ class Methods(grpc.GenericRpcHandler):
             self._inflight += 1
             self._ours += ours
             code = StatusCode.OK
+            peer = context.peer()
+            entry: audit.Entry | None = None
             try:
-                return await answer(request, context)
+                asking = guard.identify(access, context)
+                caller.answer_to(asking)
+                if asking is not caller.ANYONE:
+                    notes["caller"] = asking.name
+                if audited:
+                    entry = audit.Entry(name, asking.name, peer, record=recorder.add)
+                audit.begin(entry)
+                guard.allow(access, asking)
+                answered = await answer(request, context)
+                if audited and recorder.strict and entry is not None:
+                    recorder.add(entry)
+                    entry = None
+                    await recorder.durable()
+                return answered
             except asyncio.CancelledError:
                 code = StatusCode.DEADLINE_EXCEEDED if context.time_remaining() == 0 else StatusCode.CANCELLED
                 raise
@@ -260,8 +295,13 @@ class Methods(grpc.GenericRpcHandler):
                 self._ours -= ours
                 seconds = time.perf_counter() - started
                 telemetry.request(name, code.name, seconds)
+                if entry is None and recorder.on and code in (StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED):
+                    entry = audit.Entry(name, notes.get("caller", "unknown"), peer)
+                if entry is not None:
+                    entry.code = code.name
+                    recorder.add(entry)
                 if _log.isEnabledFor(logging.INFO):
-                    fields = {"method": name, "code": code.name, "ms": round(seconds * 1e3, 3), "peer": context.peer()}
+                    fields = {"method": name, "code": code.name, "ms": round(seconds * 1e3, 3), "peer": peer}
                     self._note_down({**fields, **notes})
             # gRPC keeps what `abort` raises, and with it this frame, until the garbage collector runs.
             del request
@@ -306,53 +346,3 @@ async def _unrefused(requests: AsyncIterator[Message | Refused]) -> AsyncIterato
         if isinstance(request, Refused):
             raise request.error
         yield request
-
-
-def _tolerant(deserializer: Callable[[bytes], Any], limit: int, trimmer: Trimmer) -> Callable[[bytes], Any]:
-    """Parses requests of at most ``limit`` bytes; any other becomes `Refused`, before it takes more memory."""
-    owner = getattr(deserializer, "__self__", None)
-    kind = getattr(owner, "DESCRIPTOR", None)
-    name = kind.full_name if kind is not None else "protobuf"
-
-    def deserialize(data: bytes) -> Any:
-        if len(data) > LARGE:
-            trimmer.large_request()
-        if len(data) > limit:
-            return Refused(
-                ResourceExhausted(f"the message has {len(data):,} bytes; at most {limit:,} bytes are accepted here")
-            )
-        # Below an eighth of the limit not even the worst message takes much memory.
-        if kind is not None and len(data) > limit // 8 and has_too_many_fields(data, kind):
-            return Refused(ResourceExhausted(f"the message has more than {MAX_FIELDS:,} fields; send less at once"))
-        try:
-            return deserializer(data)
-        except DecodeError:
-            return Refused(InvalidArgument(f"the request is not a well-formed {name} message"))
-
-    return deserialize
-
-
-def _rebuilt(
-    handler: grpc.RpcMethodHandler[Any, Any], behaviour: Any, limit: int, trimmer: Trimmer
-) -> grpc.RpcMethodHandler[Any, Any]:
-    make: Any = {
-        (False, False): grpc.unary_unary_rpc_method_handler,
-        (False, True): grpc.unary_stream_rpc_method_handler,
-        (True, False): grpc.stream_unary_rpc_method_handler,
-        (True, True): grpc.stream_stream_rpc_method_handler,
-    }[handler.request_streaming, handler.response_streaming]
-    deserializer = handler.request_deserializer
-    result: grpc.RpcMethodHandler[Any, Any] = make(
-        behaviour,
-        request_deserializer=None if deserializer is None else _tolerant(deserializer, limit, trimmer),
-        response_serializer=handler.response_serializer,
-    )
-    return result
-
-
-def _shortened(message: str) -> str:
-    """At most what fits into HTTP/2 trailers, where a character beyond ASCII takes up to twelve bytes; what a caller
-    sent and a terminal would obey becomes a question mark."""
-    limit = _MAX_MESSAGE if message.isascii() else _MAX_MESSAGE // 10
-    cut = message if len(message) <= limit else f"{message[: limit - 3]}..."
-    return cut if cut.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in cut)

@@ -72,6 +72,13 @@ class ServerSettings(BaseSettings):
     tls_key: Path | None = Field(None, description="PEM private key of the server.")
     client_ca: Path | None = Field(None, description="PEM certificates that sign clients; every client must have one.")
     insecure: bool = Field(False, description="Serve plaintext beyond loopback.")
+    auth: Literal["auto", "off", "token", "mtls"] = Field(
+        "auto", description="What callers must have: auto asks for a token or certificate once there is one."
+    )
+    audit: Literal["batched", "strict", "off"] = Field(
+        "batched", description="Whether answers wait for their row in the audit trail (strict), or it follows at once."
+    )
+    audit_days: float = Field(0, ge=0, description="Days that sealed rows of the audit trail are kept; 0: for ever.")
     drain_seconds: float = Field(30.0, ge=0, le=3600, description="Time for accepted requests to finish at the end.")
     reflection: bool = Field(True, description="Offer gRPC server reflection.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line logged.")
@@ -103,6 +110,8 @@ class ServerSettings(BaseSettings):
             raise ValueError("TLS needs both tls_cert and tls_key")
         if self.client_ca is not None and self.tls_cert is None:
             raise ValueError("client_ca needs tls_cert and tls_key")
+        if self.auth == "mtls" and self.client_ca is None:
+            raise ValueError("auth mtls needs client_ca, which signs the clients' certificates")
         return self
 
     @property

@@ -1,14 +1,17 @@
 """The SQLite file of a data folder: opened, checked, locked, and its errors put into sentences.
 
-WAL mode, ``synchronous=FULL``, ``secure_delete=ON``. One writer connection behind a lock, readers beside it.
+WAL mode, ``synchronous=FULL``, ``secure_delete=ON``. One writer connection behind a lock, readers beside it. What a
+call changes and the row of the audit trail that says so are one transaction.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,11 +19,14 @@ from typing import Any
 
 from server.errors import ResourceExhausted, ServerError, Unavailable
 from server.galleries.tables import FORMAT, make_tables, missing_tables
+from server.security import audit
+from server.security.trail import Digester, append, text_of
 
 FILE = "glimpse.db"
 LOCK = "lock"
 APPLICATION_ID = 0x474C4D50  # "GLMP"
 PAGE_BYTES = 8192  # measured: 30 % more items/s than 4,096; larger pages gain little more
+KEY_BYTES = 32
 CHECKPOINT_PAGES = 2048  # the write-ahead log is folded into the file every 16 MiB
 
 _NO_ROOM = {
@@ -43,6 +49,7 @@ class Database:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._path = folder / FILE
         self._readers: list[sqlite3.Connection] = []
         self._readers_lock = threading.Lock()
@@ -54,6 +61,7 @@ class Database:
                 self._writer = self._connect()
                 try:
                     self._open()
+                    self.digester = Digester(self.key("audit"))
                 except BaseException:
                     self._writer.close()
                     raise
@@ -84,6 +92,8 @@ class Database:
     def write(self) -> Iterator[sqlite3.Connection]:
         """One transaction: committed, and on disk, when the block ends; rolled back when it raises.
 
+        With it is written the row of the audit trail that `server.security.audit.pending` asks for.
+
         Raises:
             ResourceExhausted: the disk is full.
             Unavailable: the disk fails otherwise, or the database is closed.
@@ -93,13 +103,19 @@ class Database:
                 raise _stopping()
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
+                entry = audit.pending()
                 try:
                     yield self._writer
+                    if entry is not None:
+                        entry.time = time.time_ns() // 1000
+                        append(self._writer, [(text_of(entry), self.digester.all_of(entry))])
                     self._writer.execute("COMMIT")
                 except BaseException:
                     if self._writer.in_transaction:  # SQLite has rolled back by itself after some errors
                         self._writer.execute("ROLLBACK")
                     raise
+                if entry is not None:
+                    entry.written()
             except sqlite3.Error as error:
                 raise _refusal(error) from error
 
@@ -121,6 +137,16 @@ class Database:
                     connection.close()
                 elif connection:
                     self._readers.append(connection)
+
+    def key(self, name: str) -> bytes:
+        """A secret of this store, `KEY_BYTES` random bytes, made when it is asked for the first time."""
+        with self._write_lock:
+            found = self._writer.execute("SELECT value FROM keys WHERE name = ?", (name,)).fetchone()
+            if found:
+                return bytes(found[0])
+            value = secrets.token_bytes(KEY_BYTES)
+            self._writer.execute("INSERT INTO keys (name, value) VALUES (?, ?)", (name, value))
+            return value
 
     def check(self) -> None:
         """Unavailable unless the file is still where it was and can be read."""

@@ -11,6 +11,7 @@ from protos.glimpse.v1 import admin_pb2, admin_pb2_grpc, features_pb2
 from server import wire
 from server.galleries.gallery import Gallery
 from server.interceptors import Context
+from server.security import caller
 from server.services.floor import Floor
 from server.version import VERSION
 
@@ -30,7 +31,8 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         self, request: admin_pb2.GetStatsRequest, context: Context
     ) -> admin_pb2.Stats:
         floor = self._floor()
-        galleries = await floor.store(lambda: [_gallery_stats(gallery) for gallery in floor.catalog.list()])
+        mine = [gallery for gallery in floor.catalog.list() if caller.current().may_use(gallery.settings.name)]
+        galleries = await floor.store(lambda: [_gallery_stats(gallery) for gallery in mine])
         return admin_pb2.Stats(
             version=VERSION,
             uptime=wire.duration_of(time.monotonic() - floor.started_at),

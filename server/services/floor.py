@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -41,5 +42,5 @@ class Floor:
         return await asyncio.get_running_loop().run_in_executor(self.searching, work)
 
     async def store(self, work: Callable[[], T]) -> T:
-        """Runs a read or write of the store in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self.storing, work)
+        """Runs a read or write of the store in a thread, as the caller: what it changes is audited."""
+        return await asyncio.get_running_loop().run_in_executor(self.storing, copy_context().run, work)

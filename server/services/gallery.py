@@ -15,7 +15,9 @@ from server.errors import InvalidArgument
 from server.galleries.gallery import Gallery
 from server.galleries.items import StoredItem
 from server.galleries.settings import GallerySettings
-from server.interceptors import Context, Refused, deadline_of, note
+from server.interceptors import Context, deadline_of, note
+from server.parsing import Refused
+from server.security import caller
 from server.services.floor import Floor
 from server.services.upsert import Upserts
 
@@ -50,7 +52,8 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         self, request: gallery_pb2.ListGalleriesRequest, context: Context
     ) -> gallery_pb2.ListGalleriesResponse:
         floor = self._floor()
-        reports = await floor.store(lambda: [_report(gallery) for gallery in floor.catalog.list()])
+        mine = [gallery for gallery in floor.catalog.list() if caller.current().may_use(gallery.settings.name)]
+        reports = await floor.store(lambda: [_report(gallery) for gallery in mine])
         return gallery_pb2.ListGalleriesResponse(galleries=sorted(reports, key=lambda report: report.gallery))
 
     async def DeleteGallery(  # type: ignore[override]

@@ -8,18 +8,22 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 import numpy as np
+from grpc import StatusCode
 
 from glimpse.parts import PartFeatures
 from protos.glimpse.v1 import search_pb2, search_pb2_grpc
 from server import wire
 from server.errors import ServerError, forget_traceback
 from server.extraction.ticket import Extracted, StageSeconds
-from server.interceptors import Context, Refused, deadline_of, note, status_of
+from server.interceptors import Context, deadline_of, note
+from server.parsing import Refused
+from server.security import audit
 from server.services.answers import Outcome, Question, answer, answers
 from server.services.floor import Floor
 from server.services.matches import calibration_of, describe, pages_of, tell_time
 from server.services.pipeline import Pipeline
 from server.services.query import IMAGE, box_of, check_model, images_of, options_of, query_of, seen
+from server.statuses import status_of
 
 _log = logging.getLogger(__name__)
 
@@ -126,15 +130,27 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
     async def _answer_or_error(
         self, request: search_pb2.SearchRequest | Refused, deadline: float | None
     ) -> search_pb2.SearchResponse:
+        call = audit.pending()
+        entry = None if call is None else call.part()
+        code = audit.OK
         try:
             if isinstance(request, Refused):
                 raise request.error
-            return await self._answer(request, deadline)
+            if entry is not None:
+                entry.asked(request)
+            response = await self._answer(request, deadline)
+            if entry is not None:
+                entry.told(response, "matches")
+            return response
         except Exception as error:  # one request's failure, ours included, is not the stream's
+            code = error.code.name if isinstance(error, ServerError) else StatusCode.INTERNAL.name
             if not isinstance(error, ServerError):
                 _log.error("unexpected error in SearchStream", exc_info=error)
             forget_traceback(error)
             return search_pb2.SearchResponse(error=status_of(error))
+        finally:
+            if entry is not None:
+                entry.end(code)
 
     async def _answer(self, request: search_pb2.SearchRequest, deadline: float | None) -> search_pb2.SearchResponse:
         floor = self._floor()

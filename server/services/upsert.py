@@ -15,9 +15,11 @@ from server import wire
 from server.errors import InvalidArgument, ServerError
 from server.galleries.gallery import Gallery
 from server.galleries.items import MAX_TEXT, NewItem
-from server.interceptors import Refused, note, status_of
+from server.interceptors import note
+from server.parsing import Refused
 from server.services.floor import Floor
 from server.services.query import check_model
+from server.statuses import status_of
 
 MAX_ITEMS = 1000
 
