@@ -179,7 +179,7 @@ class Application:
         table: Any = methods  # takes the handlers as a server would
         search_pb2_grpc.add_SearchServiceServicer_to_server(SearchService(lambda: self.floor), table)
         gallery_pb2_grpc.add_GalleryServiceServicer_to_server(GalleryService(lambda: self.floor), table)
-        admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(lambda: self.floor), table)
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(lambda: self.floor, self.recorder), table)
         server = grpc.aio.server(handlers=(methods,), options=channel_options())
         self.port = open_port(server, self.settings)
         self.metrics_port, close_metrics = self.telemetry.expose(self.settings.metrics_listen)

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from glimpse import __version__
+from glimpse.cli.audit import audit
 from glimpse.cli.bench import bench
 from glimpse.cli.boundary import Commands
 from glimpse.cli.calibrate import calibrate
@@ -26,6 +27,7 @@ from glimpse.cli.model import model
 from glimpse.cli.occlude import occlude
 from glimpse.cli.search import search
 from glimpse.cli.serve import serve
+from glimpse.cli.token import token
 from glimpse.cli.train import train
 
 main = typer.Typer(
@@ -44,6 +46,8 @@ main.command(rich_help_panel=SERVING)(serve)
 main.command(rich_help_panel=SERVING)(index)
 main.command(rich_help_panel=SERVING)(search)
 main.add_typer(gallery, rich_help_panel=SERVING)
+main.add_typer(token, rich_help_panel=SERVING)
+main.add_typer(audit, rich_help_panel=SERVING)
 main.command(rich_help_panel=TRAINING)(train)
 main.command(rich_help_panel=TRAINING)(evaluate)
 main.command(rich_help_panel=TRAINING)(export)

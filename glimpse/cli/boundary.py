@@ -23,6 +23,7 @@ EXPECTED = frozenset(
         "glimpse.runtime.session:SessionError",
         "glimpse.runtime.wheels:WheelConflict",
         "server.errors:ServerError",
+        "server.security.credentials:AccessError",
         "server.settings:ConfigurationError",
     }
 )

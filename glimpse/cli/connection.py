@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,9 +34,17 @@ Key = Annotated[
 
 
 def connect(server: str, ca: Path | None, cert: Path | None, key: Path | None) -> Client:
-    """A client for the options above; use it as a context manager."""
+    """A client for the options above; use it as a context manager.
+
+    A token comes from the environment alone, ``GLIMPSE_TOKEN``: other users of the machine can read command lines.
+    """
     if (cert is None) != (key is None):
         raise typer.BadParameter("--cert and --key go together")
     from glimpse.client import Client
 
-    return Client(server, ca=ca, cert=cert, key=key)
+    token = os.environ.get("GLIMPSE_TOKEN", "").strip() or None
+    insecure = os.environ.get("GLIMPSE_INSECURE", "").strip().lower() in ("1", "true", "yes", "on")
+    try:
+        return Client(server, ca=ca, cert=cert, key=key, token=token, insecure=insecure)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None

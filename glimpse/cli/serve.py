@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-MODEL, NETWORK, TUNING, LOGS = "Model", "Network", "Tuning", "Logs"
+MODEL, NETWORK, ACCESS, TUNING, LOGS = "Model", "Network", "Access", "Tuning", "Logs"
 
 
 def serve(
@@ -47,6 +47,19 @@ def serve(
     ] = None,
     insecure: Annotated[
         bool | None, typer.Option("--insecure", help="Serve plaintext beyond loopback.", rich_help_panel=NETWORK)
+    ] = None,
+    auth: Annotated[
+        str | None,
+        typer.Option(
+            help="off, token or mtls; auto: tokens or certificates, once there is one.", rich_help_panel=ACCESS
+        ),
+    ] = None,
+    audit: Annotated[
+        str | None,
+        typer.Option(help="batched, strict (answers wait for their row) or off.", rich_help_panel=ACCESS),
+    ] = None,
+    audit_days: Annotated[
+        float | None, typer.Option(help="Days that sealed audit rows are kept; 0: for ever.", rich_help_panel=ACCESS)
     ] = None,
     reflection: Annotated[
         bool | None, typer.Option(help="Offer gRPC server reflection.", rich_help_panel=NETWORK)

@@ -10,6 +10,7 @@
 a refusal by the server is a `GlimpseError` whose message is the server's own sentence.
 """
 
+from glimpse.client.audit import AuditRow, AuditVerdict
 from glimpse.client.client import Client
 from glimpse.client.errors import (
     AlreadyExists,
@@ -46,6 +47,8 @@ from glimpse.client.values import (
 
 __all__ = [
     "AlreadyExists",
+    "AuditRow",
+    "AuditVerdict",
     "Box",
     "Client",
     "DeadlineExceeded",

@@ -33,6 +33,7 @@ class Connection:
         ca: PEM file of the certificate authority that signed the server's certificate; turns TLS on.
         cert, key: PEM files of the client's own certificate (mutual TLS); turn TLS on.
         tls: TLS with the system's authorities when no file is given.
+        token: sent with every call. Over plaintext only to this machine, unless ``insecure``.
         timeout: seconds that a unary call may take, retries included.
     """
 
@@ -44,8 +45,17 @@ class Connection:
         cert: str | os.PathLike[str] | None,
         key: str | os.PathLike[str] | None,
         tls: bool,
+        token: str | None,
+        insecure: bool,
         timeout: float,
     ) -> None:
+        encrypted = tls or ca is not None or cert is not None
+        if token and not encrypted and not insecure and not _is_loopback(address):
+            raise ValueError(
+                f"refusing to send a token to {address} in plaintext, where others can read it: use TLS (ca or tls), "
+                "or say insecure=True (GLIMPSE_INSECURE=1)"
+            )
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         if (cert is None) != (key is None):
             raise ValueError("a client certificate needs both cert and key")
         self.address = address
@@ -56,7 +66,7 @@ class Connection:
         ]
         if _is_loopback(address):  # gRPC sends even localhost through http_proxy when that is set
             options.append(("grpc.enable_http_proxy", 0))
-        if tls or ca is not None or cert is not None:
+        if encrypted:
             credentials = grpc.ssl_channel_credentials(
                 root_certificates=_read(ca), private_key=_read(key), certificate_chain=_read(cert)
             )
@@ -82,7 +92,7 @@ class Connection:
         attempt = 1
         while True:
             try:
-                return method(request, timeout=max(0.0, deadline - time.monotonic()))
+                return method(request, timeout=max(0.0, deadline - time.monotonic()), metadata=self._metadata)
             except grpc.RpcError as call:
                 error = errors.from_call(call, self.address)
             pause = _pause(error, attempt) if idempotent else None
@@ -99,7 +109,7 @@ class Connection:
         timeout: float | None,
     ) -> Iterator[Response]:
         """The responses of a server stream; closing the iterator early cancels the call."""
-        call = method(request, timeout=timeout)
+        call = method(request, timeout=timeout, metadata=self._metadata)
         try:
             yield from call
         except grpc.RpcError as error:
@@ -121,7 +131,7 @@ class Connection:
         holds it back. Closing the iterator early cancels the call.
         """
         outbox: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
-        call = method(iter(outbox.get, None), timeout=timeout)
+        call = method(iter(outbox.get, None), timeout=timeout, metadata=self._metadata)
         source = iter(requests)
         under_way = 0
         drawing = True

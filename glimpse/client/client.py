@@ -11,6 +11,7 @@ from typing import Any, Self, Unpack
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from glimpse.client import batches, conversions, errors
+from glimpse.client.audit import AuditQuestion, AuditRow, AuditVerdict, rows_of, verdict
 from glimpse.client.channel import Connection
 from glimpse.client.errors import GlimpseError
 from glimpse.client.values import (
@@ -56,6 +57,8 @@ class Client:
         ca: PEM file of the authority that signed the server's certificate; turns TLS on.
         cert, key: PEM files of the client's own certificate; turn TLS on.
         tls: TLS with the system's authorities, without a file.
+        token: sent with every call; made by `glimpse token create`.
+        insecure: send the token in plaintext beyond this machine too.
         timeout: seconds a call may take, retries included; each method's ``timeout`` overrides it. Streams
             (`search_many`, `search_all`, `upsert`) have no timeout unless one is given.
     """
@@ -68,9 +71,13 @@ class Client:
         cert: str | os.PathLike[str] | None = None,
         key: str | os.PathLike[str] | None = None,
         tls: bool = False,
+        token: str | None = None,
+        insecure: bool = False,
         timeout: float = 30.0,
     ) -> None:
-        self._connection = Connection(address, ca=ca, cert=cert, key=key, tls=tls, timeout=timeout)
+        self._connection = Connection(
+            address, ca=ca, cert=cert, key=key, tls=tls, token=token, insecure=insecure, timeout=timeout
+        )
         self._searches = search_pb2_grpc.SearchServiceStub(self._connection.channel)
         self._galleries = gallery_pb2_grpc.GalleryServiceStub(self._connection.channel)
         self._admin = admin_pb2_grpc.AdminServiceStub(self._connection.channel)
@@ -290,6 +297,24 @@ class Client:
         """Counters since the server's start."""
         request = admin_pb2.GetStatsRequest()
         return conversions.server_stats(self._connection.unary(self._admin.GetStats, request, timeout=timeout))
+
+    def audit(
+        self, *, limit: int | None = None, timeout: float | None = None, **question: Unpack[AuditQuestion]
+    ) -> Iterator[AuditRow]:
+        """Rows of the audit trail, the newest first: all that match, or ``limit`` of them. Needs the role admin.
+
+        for row in glimpse.audit(gallery="lobby", person_id="0042"):
+            print(row.time, row.caller, row.method, row.purpose)
+        """
+        return rows_of(self._connection, self._admin, timeout, limit, **question)
+
+    def verify_audit(self, head: str = "", *, timeout: float | None = None) -> AuditVerdict:
+        """Has the server read its whole audit trail and recompute the hashes. Needs the role admin.
+
+        Args:
+            head: of an earlier verdict, which the trail must still hold.
+        """
+        return verdict(self._connection, self._admin, head, timeout)
 
     def health(self, service: str = "", *, timeout: float | None = None) -> str:
         """``"SERVING"``, ``"NOT_SERVING"`` (starting, draining, or a worker died) or ``"UNKNOWN"``.

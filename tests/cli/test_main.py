@@ -41,6 +41,7 @@ def test_help_lists_every_command_without_loading_anything_heavy() -> None:
     [
         *("demo", "serve", "index", "search", "health", "doctor", "bench", "train", "evaluate", "export"),
         *("gallery create", "gallery list", "gallery show", "gallery delete", "model show", "model verify"),
+        *("token create", "token list", "token revoke", "audit list", "audit verify"),
     ],
 )
 def test_the_help_of_every_command_holds_an_example(glimpse: Callable[..., Result], command: str) -> None:

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
@@ -164,3 +165,204 @@ class Stats(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Stats: _TypeAlias = Stats  # noqa: Y015
+
+@_typing.final
+class QueryAuditRequest(_message.Message):
+    """What is empty or unset leaves out nothing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
+    GALLERY_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    PERSON_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    method: _builtins.str
+    """"SearchService/Search", or "Search"."""
+    caller: _builtins.str
+    """"token:ID", "certificate:CN=NAME", "anonymous" or "server"; the part before ':' may be left out."""
+    gallery: _builtins.str
+    code: _builtins.str
+    """Outcome: "OK", "PERMISSION_DENIED", ..."""
+    item_id: _builtins.str
+    """Rows about this item or person of `gallery`, found by its keyed digest."""
+    person_id: _builtins.str
+    page_size: _builtins.int
+    """Rows a page, 1 to 1000; 0 means 100. A page may hold fewer while there are more."""
+    page_token: _builtins.str
+    """From the previous page; empty for the first."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Rows at or after this time."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """Rows before this time."""
+
+    def __init__(
+        self,
+        *,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        method: _builtins.str = ...,
+        caller: _builtins.str = ...,
+        gallery: _builtins.str = ...,
+        code: _builtins.str = ...,
+        item_id: _builtins.str = ...,
+        person_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "code", b"code", "gallery", b"gallery", "item_id", b"item_id", "method", b"method", "page_size", b"page_size", "page_token", b"page_token", "person_id", b"person_id", "since", b"since", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryAuditRequest: _TypeAlias = QueryAuditRequest  # noqa: Y015
+
+@_typing.final
+class QueryAuditResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditRow]: ...
+    def __init__(
+        self,
+        *,
+        rows: _abc.Iterable[Global___AuditRow] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryAuditResponse: _TypeAlias = QueryAuditResponse  # noqa: Y015
+
+@_typing.final
+class AuditRow(_message.Message):
+    """One row of the audit trail. It names people and items by keyed digests only, which are not told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    GALLERY_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    HASH_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """Counted from 1, without gaps."""
+    method: _builtins.str
+    caller: _builtins.str
+    peer: _builtins.str
+    """Address that the call came from."""
+    gallery: _builtins.str
+    purpose: _builtins.str
+    """As the caller stated it."""
+    code: _builtins.str
+    """Outcome: "OK", "NOT_FOUND", ..."""
+    calls: _builtins.int
+    """1, or how many equal refusals this row stands for."""
+    items: _builtins.int
+    """Items that were told or changed; images of Extract."""
+    top_k: _builtins.int
+    """Matches asked for."""
+    hash: _builtins.bytes
+    """SHA-256 that covers this row and the one before."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """As the server's clock said."""
+
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        method: _builtins.str = ...,
+        caller: _builtins.str = ...,
+        peer: _builtins.str = ...,
+        gallery: _builtins.str = ...,
+        purpose: _builtins.str = ...,
+        code: _builtins.str = ...,
+        calls: _builtins.int = ...,
+        items: _builtins.int = ...,
+        top_k: _builtins.int = ...,
+        hash: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "calls", b"calls", "code", b"code", "gallery", b"gallery", "hash", b"hash", "items", b"items", "method", b"method", "peer", b"peer", "purpose", b"purpose", "sequence", b"sequence", "time", b"time", "top_k", b"top_k"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditRow: _TypeAlias = AuditRow  # noqa: Y015
+
+@_typing.final
+class VerifyAuditRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEAD_FIELD_NUMBER: _builtins.int
+    head: _builtins.str
+    """A head noted earlier, which the trail must still hold: NUMBER:HASH. Empty for none."""
+    def __init__(
+        self,
+        *,
+        head: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["head", b"head"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyAuditRequest: _TypeAlias = VerifyAuditRequest  # noqa: Y015
+
+@_typing.final
+class VerifyAuditResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    HEAD_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    rows: _builtins.int
+    """Rows that were read."""
+    first: _builtins.int
+    """The first of them: above 1 once old segments were deleted."""
+    head: _builtins.str
+    """The last row, NUMBER:HASH: to be noted where nobody who can write the store can."""
+    problem: _builtins.str
+    """What is wrong; empty when nothing is."""
+    def __init__(
+        self,
+        *,
+        rows: _builtins.int = ...,
+        first: _builtins.int = ...,
+        head: _builtins.str = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "head", b"head", "problem", b"problem", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyAuditResponse: _TypeAlias = VerifyAuditResponse  # noqa: Y015

@@ -45,6 +45,16 @@ class AdminServiceStub:
                 request_serializer=protos_dot_glimpse_dot_v1_dot_admin__pb2.GetStatsRequest.SerializeToString,
                 response_deserializer=protos_dot_glimpse_dot_v1_dot_admin__pb2.Stats.FromString,
                 _registered_method=True)
+        self.QueryAudit = channel.unary_unary(
+                '/glimpse.v1.AdminService/QueryAudit',
+                request_serializer=protos_dot_glimpse_dot_v1_dot_admin__pb2.QueryAuditRequest.SerializeToString,
+                response_deserializer=protos_dot_glimpse_dot_v1_dot_admin__pb2.QueryAuditResponse.FromString,
+                _registered_method=True)
+        self.VerifyAudit = channel.unary_unary(
+                '/glimpse.v1.AdminService/VerifyAudit',
+                request_serializer=protos_dot_glimpse_dot_v1_dot_admin__pb2.VerifyAuditRequest.SerializeToString,
+                response_deserializer=protos_dot_glimpse_dot_v1_dot_admin__pb2.VerifyAuditResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -64,6 +74,20 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def QueryAudit(self, request, context):
+        """Rows of the audit trail, the newest first, in pages. Holds what was answered before it was asked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyAudit(self, request, context):
+        """Reads the whole audit trail and recomputes its hashes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -76,6 +100,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetStats,
                     request_deserializer=protos_dot_glimpse_dot_v1_dot_admin__pb2.GetStatsRequest.FromString,
                     response_serializer=protos_dot_glimpse_dot_v1_dot_admin__pb2.Stats.SerializeToString,
+            ),
+            'QueryAudit': grpc.unary_unary_rpc_method_handler(
+                    servicer.QueryAudit,
+                    request_deserializer=protos_dot_glimpse_dot_v1_dot_admin__pb2.QueryAuditRequest.FromString,
+                    response_serializer=protos_dot_glimpse_dot_v1_dot_admin__pb2.QueryAuditResponse.SerializeToString,
+            ),
+            'VerifyAudit': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyAudit,
+                    request_deserializer=protos_dot_glimpse_dot_v1_dot_admin__pb2.VerifyAuditRequest.FromString,
+                    response_serializer=protos_dot_glimpse_dot_v1_dot_admin__pb2.VerifyAuditResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -132,6 +166,60 @@ class AdminService:
             '/glimpse.v1.AdminService/GetStats',
             protos_dot_glimpse_dot_v1_dot_admin__pb2.GetStatsRequest.SerializeToString,
             protos_dot_glimpse_dot_v1_dot_admin__pb2.Stats.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def QueryAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/glimpse.v1.AdminService/QueryAudit',
+            protos_dot_glimpse_dot_v1_dot_admin__pb2.QueryAuditRequest.SerializeToString,
+            protos_dot_glimpse_dot_v1_dot_admin__pb2.QueryAuditResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/glimpse.v1.AdminService/VerifyAudit',
+            protos_dot_glimpse_dot_v1_dot_admin__pb2.VerifyAuditRequest.SerializeToString,
+            protos_dot_glimpse_dot_v1_dot_admin__pb2.VerifyAuditResponse.FromString,
             options,
             channel_credentials,
             insecure,

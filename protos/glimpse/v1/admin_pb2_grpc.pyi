@@ -36,6 +36,10 @@ class AdminServiceStub:
     """The model being served."""
     GetStats: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetStatsRequest, _admin_pb2.Stats]
     """Counters since the start."""
+    QueryAudit: _grpc.UnaryUnaryMultiCallable[_admin_pb2.QueryAuditRequest, _admin_pb2.QueryAuditResponse]
+    """Rows of the audit trail, the newest first, in pages. Holds what was answered before it was asked."""
+    VerifyAudit: _grpc.UnaryUnaryMultiCallable[_admin_pb2.VerifyAuditRequest, _admin_pb2.VerifyAuditResponse]
+    """Reads the whole audit trail and recomputes its hashes."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -44,6 +48,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """The model being served."""
     GetStats: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetStatsRequest, _admin_pb2.Stats]  # type: ignore[assignment]
     """Counters since the start."""
+    QueryAudit: _aio.UnaryUnaryMultiCallable[_admin_pb2.QueryAuditRequest, _admin_pb2.QueryAuditResponse]  # type: ignore[assignment]
+    """Rows of the audit trail, the newest first, in pages. Holds what was answered before it was asked."""
+    VerifyAudit: _aio.UnaryUnaryMultiCallable[_admin_pb2.VerifyAuditRequest, _admin_pb2.VerifyAuditResponse]  # type: ignore[assignment]
+    """Reads the whole audit trail and recomputes its hashes."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -61,5 +69,21 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.Stats, _abc.Awaitable[_admin_pb2.Stats]]:
         """Counters since the start."""
+
+    @_abc_1.abstractmethod
+    def QueryAudit(
+        self,
+        request: _admin_pb2.QueryAuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.QueryAuditResponse, _abc.Awaitable[_admin_pb2.QueryAuditResponse]]:
+        """Rows of the audit trail, the newest first, in pages. Holds what was answered before it was asked."""
+
+    @_abc_1.abstractmethod
+    def VerifyAudit(
+        self,
+        request: _admin_pb2.VerifyAuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.VerifyAuditResponse, _abc.Awaitable[_admin_pb2.VerifyAuditResponse]]:
+        """Reads the whole audit trail and recomputes its hashes."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
