@@ -181,7 +181,7 @@ class Application:
         gallery_pb2_grpc.add_GalleryServiceServicer_to_server(GalleryService(lambda: self.floor), table)
         admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(lambda: self.floor, self.recorder), table)
         server = grpc.aio.server(handlers=(methods,), options=channel_options())
-        self.port = open_port(server, self.settings)
+        self.port = open_port(server, settings, asks=guard.asks)
         self.metrics_port, close_metrics = self.telemetry.expose(self.settings.metrics_listen)
         self._closing.push_async_callback(asyncio.to_thread, close_metrics)
         await server.start()

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import ssl
-from pathlib import Path
 
 import grpc
 
+from server.security.certificates import CertificateFiles
 from server.settings import ConfigurationError, ServerSettings, join_address, split_address
 
 RECEIVE_LIMIT = (32 << 20) + (64 << 10)
 """Bytes of one message: the 32 MiB of an `Upsert` batch and a little framing. gRPC has one limit a server; the tighter
-ones of other methods are checked in `server.interceptors`."""
+ones of other methods are checked in `server.parsing`."""
 METADATA_LIMIT = 16 << 10
 
 _log = logging.getLogger(__name__)
@@ -35,8 +34,11 @@ def channel_options() -> list[tuple[str, int]]:
     ]
 
 
-def open_port(server: grpc.aio.Server, settings: ServerSettings) -> int:
+def open_port(server: grpc.aio.Server, settings: ServerSettings, *, asks: bool) -> int:
     """Binds the server as the settings say; returns the port.
+
+    Args:
+        asks: callers need credentials; else the log warns when others than this machine can call.
 
     Raises:
         ConfigurationError: plaintext beyond loopback, unreadable TLS files, or an address that cannot be bound.
@@ -50,6 +52,11 @@ def open_port(server: grpc.aio.Server, settings: ServerSettings) -> int:
                 "--tls-key, listen on 127.0.0.1, or say --insecure"
             )
         _log.warning("serving plaintext on %s: anyone on the way can read and change what is sent", settings.listen)
+    if not asks and not is_loopback(host) and settings.client_ca is None:
+        _log.warning(
+            "anyone who reaches %s may search, change and delete everything: make a token with `glimpse token create`",
+            settings.listen,
+        )
     try:
         if credentials is None:
             return server.add_insecure_port(join_address(host, port))
@@ -71,24 +78,4 @@ def is_loopback(host: str) -> bool:
 def _credentials(settings: ServerSettings) -> grpc.ServerCredentials | None:
     if settings.tls_cert is None or settings.tls_key is None:
         return None
-    certificate, key = _read(settings.tls_cert, "tls_cert"), _read(settings.tls_key, "tls_key")
-    try:
-        # gRPC says nothing when a certificate and key do not belong together; it just never completes a handshake.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key)
-    except (ssl.SSLError, OSError) as error:
-        raise ConfigurationError(f"tls_cert and tls_key are not a matching PEM pair: {error}") from error
-    if settings.client_ca is None:
-        return grpc.ssl_server_credentials([(key, certificate)])
-    authority = _read(settings.client_ca, "client_ca")
-    try:
-        ssl.create_default_context(cadata=authority.decode("ascii"))
-    except (ssl.SSLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"client_ca holds no PEM certificate: {error}") from error
-    return grpc.ssl_server_credentials([(key, certificate)], authority, require_client_auth=True)
-
-
-def _read(path: Path, name: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"{name} {path} cannot be read: {error.strerror}") from error
+    return CertificateFiles(settings.tls_cert, settings.tls_key, settings.client_ca).credentials()
