@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -27,7 +28,7 @@ class Head:
     def parse(cls, text: str) -> Head:
         """The inverse of ``str``; ValueError for anything else."""
         seq, _, digest = text.partition(":")
-        if not (seq.isascii() and seq.isdigit()) or len(digest) != 64:
+        if not re.fullmatch(r"[0-9]{1,18}", seq) or not re.fullmatch(r"[0-9a-f]{64}", digest):
             raise ValueError(
                 f"head {text[:80]!r}: expected NUMBER:HASH with 64 hex digits, as `audit verify` prints it"
             )
@@ -103,6 +104,8 @@ class _Walk:
         elif row.seq != self._last + 1:
             raise TrailError(_gap(self._last, row.seq))
         if not row.follows(self._before):
+            if self.count == 0 and row.seq > 1:
+                raise TrailError(f"the rows before row {row.seq} are missing, or it was changed")
             raise TrailError(f"row {row.seq} was changed, or another one stood before it")
         if self._expected is not None and row.seq == self._expected.seq:
             self._met = hmac.compare_digest(row.hash, self._expected.hash)
