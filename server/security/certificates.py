@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -30,7 +31,8 @@ class CertificateFiles:
         """Credentials that follow the files. ConfigurationError if these cannot be used."""
         self._stamps = self._look()
         first = self._load()
-        return grpc.dynamic_ssl_server_credentials(first, self.changed, "client_ca" in self._files)
+        fetch: Any = self.changed  # the stubs do not know that None means no change
+        return grpc.dynamic_ssl_server_credentials(first, fetch, "client_ca" in self._files)
 
     def changed(self) -> grpc.ServerCertificateConfiguration | None:
         """What new connections get from now on; None for what they got before. Never raises: gRPC calls it."""

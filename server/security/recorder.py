@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
-from server.errors import ResourceExhausted, ServerError
+from server.errors import ServerError
 from server.security.audit import OK, Entry
 from server.security.segments import prune, seal, sweep
 from server.security.trail import append, head_of, text_of
@@ -108,11 +108,6 @@ class Recorder:
         self._waiting.append(entry)
         if self._timer is None and self._flushing is None and self._database is not None:
             self._soon(FLUSH_SECONDS)
-
-    def refuse_if_full(self) -> None:
-        """For strict servers: ResourceExhausted while the trail cannot be written."""
-        if len(self._waiting) >= MAX_WAITING:
-            raise ResourceExhausted("the audit trail cannot be written just now: nothing is answered", retry_after=30.0)
 
     async def durable(self) -> None:
         """Returns when all that was added is on disk.

@@ -248,6 +248,23 @@ def test_a_strict_server_answers_only_what_is_on_record(tmp_path: Path, model: P
         assert on_disk(tmp_path / "data")[-1]["method"] == "SearchService/SearchAll"
 
 
+@pytest.mark.parametrize("mode", ["strict", "batched"])
+def test_on_a_full_disk_a_strict_server_refuses_and_another_one_answers(tmp_path: Path, model: Path, mode: str) -> None:
+    with Running(tmp_path / "data", model, audit=mode) as running:
+        running.gallery("crowd")
+        running.crowd("crowd", 2)
+        writer = running.application.floor.catalog.database._writer
+        pages = writer.execute("PRAGMA page_count").fetchone()[0]
+        writer.execute(f"PRAGMA max_page_count = {pages}")
+        request = search_pb2.SearchRequest(gallery="crowd", item_id="0-0", purpose="x" * 1000)
+        outcomes = {call(running.channel, "/glimpse.v1.SearchService/Search", request)[0] for _ in range(60)}
+        assert outcomes == ({"OK", "RESOURCE_EXHAUSTED"} if mode == "strict" else {"OK"})
+        writer.execute(f"PRAGMA max_page_count = {2**30}")
+        assert call(running.channel, "/glimpse.v1.SearchService/Search", request)[0] == "OK"
+        purposes = [row.purpose for row in _all(running) if row.method == "SearchService/Search"]
+        assert purposes == ["x" * 1000] * 61  # the refused ones too: they were asked
+
+
 def test_a_server_told_not_to_audit_writes_nothing_of_its_callers(tmp_path: Path, model: Path) -> None:
     with Running(tmp_path / "data", model, audit="off") as running:
         running.gallery("crowd")
