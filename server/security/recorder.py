@@ -142,7 +142,7 @@ class Recorder:
         assert self._database is not None
         delay = FLUSH_SECONDS
         try:
-            await self._in_thread(_write, self._database, entries)
+            await self._in_thread(write_entries, self._database, entries)
         except ServerError as error:
             self._waiting = entries[: len(entries) - (lost > 0)] + self._waiting
             self._lost += lost
@@ -187,7 +187,8 @@ class Recorder:
         await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
 
 
-def _write(database: Database, entries: list[Entry]) -> None:
+def write_entries(database: Database, entries: list[Entry]) -> None:
+    """Adds a row for each entry, in one transaction."""
     said = [(text_of(entry), database.digester.all_of(entry)) for entry in entries]
     with database.write() as connection:
         append(connection, said)
