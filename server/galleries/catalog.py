@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
-from server.errors import AlreadyExists, InvalidArgument, NotFound
+from server.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from server.galleries.aliases import Aliases
 from server.galleries.background import Background
 from server.galleries.columns import Columns
+from server.galleries.custody import Custody
 from server.galleries.database import Database, StoreError
 from server.galleries.gallery import Gallery
+from server.galleries.restoring import check_name_is_free
 from server.galleries.segments.folder import SegmentFolder
 from server.galleries.segments.upkeep import GallerySegments
 from server.galleries.segments.versions import Versions
-from server.galleries.settings import GallerySettings
+from server.galleries.settings import GallerySettings, check_name
 from server.galleries.store import GalleryRow, Store
-from server.security.audit import acting
 from server.security.caller import visible
 
 RECALL_EVERY = 100
@@ -32,6 +35,8 @@ class Catalog:
         self._background = Background()
         self._lock = threading.Lock()
         self._galleries: dict[str, Gallery] = {}
+        self.aliases = Aliases(store.database)
+        self.custody = Custody(self, store)
 
     @classmethod
     def open(cls, data_dir: Path | str, *, recall_every: int = RECALL_EVERY) -> Catalog:
@@ -48,6 +53,7 @@ class Catalog:
         try:
             catalog = cls(store, SegmentFolder(Path(data_dir)), recall_every)
             catalog._load()
+            catalog.custody.resume()
         except BaseException:
             store.close()
             raise
@@ -63,6 +69,8 @@ class Catalog:
         with self._lock:
             if settings.name in self._galleries:
                 raise AlreadyExists(f"gallery {settings.name!r} exists already", field="gallery")
+            if (other := self.aliases.get(settings.name)) is not None:
+                raise AlreadyExists(f"{settings.name!r} is an alias of gallery {other!r}", field="gallery")
             row = self._store.create(settings.name, settings.to_json())
             gallery = self._gallery(row, settings, Columns(settings.schema))
             # A new dict, so that `get` and `list` need no lock.
@@ -70,9 +78,11 @@ class Catalog:
         return gallery
 
     def get(self, name: str) -> Gallery:
-        """The gallery. NotFound, naming a few that exist, if there is none."""
+        """The gallery of that name or alias. NotFound, naming a few that exist, if there is none."""
         galleries = self._galleries
         gallery = galleries.get(name)
+        if gallery is None:
+            gallery = galleries.get(self.aliases.get(name) or "")
         if gallery is None:
             raise NotFound(f"no gallery {name[:80]!r}; {_told(visible(galleries))}", field="gallery")
         return gallery
@@ -82,22 +92,77 @@ class Catalog:
         return list(self._galleries.values())
 
     def delete(self, name: str) -> int:
-        """Removes a gallery and everything in it; returns how many items that were. NotFound if there is none."""
+        """Removes a gallery and everything in it; returns how many items that were.
+
+        Raises:
+            NotFound: there is none.
+            FailedPrecondition: the name is an alias, or the gallery has aliases.
+        """
         with self._lock:
-            deleted = self.get(name).drop()
+            gallery = self.get(name)
+            if gallery.settings.name != name:
+                raise FailedPrecondition(
+                    f"{name!r} is an alias of gallery {gallery.settings.name!r}; delete that or the alias",
+                    field="gallery",
+                )
+            if aliases := self.aliases.of(name):
+                raise FailedPrecondition(
+                    f"gallery {name!r} is what {', '.join(map(repr, aliases))} stands for; delete the alias first",
+                    field="gallery",
+                )
+            deleted = gallery.drop()
             self._galleries = {key: gallery for key, gallery in self._galleries.items() if key != name}
         return deleted
 
+    def set_alias(self, alias: str, gallery: str) -> str:
+        """Makes a name stand for a gallery, from the next call on; returns the gallery it stood for, empty if none.
+
+        Raises:
+            InvalidArgument: a bad name.
+            NotFound: no such gallery.
+            AlreadyExists: a gallery has the name.
+        """
+        check_name(alias, "alias")
+        with self._lock:
+            if alias in self._galleries:
+                raise AlreadyExists(f"{alias!r} is a gallery and cannot be an alias", field="alias")
+            target = self.get(gallery).settings.name
+            before = self.aliases.get(alias) or ""
+            self.aliases.set(alias, target)
+        return before
+
+    def delete_alias(self, alias: str) -> None:
+        """Removes an alias; the gallery stays. NotFound if there is none."""
+        with self._lock:
+            if self.aliases.get(alias) is None:
+                raise NotFound(f"there is no alias {alias[:80]!r}", field="alias")
+            self.aliases.remove(alias)
+
+    def check_name(self, name: str, *, replace: bool) -> None:
+        """Refuses a name for a gallery that is to be restored; see `check_name_is_free`."""
+        check_name_is_free(name, name in self._galleries, self.aliases.get(name), replace=replace)
+
+    def unveil(self, key: int, settings: GallerySettings, sequence: int) -> tuple[Gallery, int]:
+        """Puts a hidden gallery of the store, filled up to write ``sequence``, in the place of the one of its name.
+
+        Returns:
+            The gallery, and how many items the other one had.
+        """
+        gallery = self._loaded(GalleryRow(key, settings.name, settings.to_json(), sequence), settings)
+        with self._lock:
+            old = self._galleries.get(settings.name)
+            with old.retiring() if old is not None else nullcontext(None) as instead_of:
+                replaced = len(old) if old is not None else 0
+                # Later than anything either of them has told.
+                sequence = max(sequence, old.sequence if old is not None else 0) + 1
+                self._store.unveil(key, settings.name, settings.to_json(), sequence, instead_of)
+                gallery.advance(sequence)
+                self._galleries = dict(sorted({**self._galleries, settings.name: gallery}.items()))
+        return gallery, replaced
+
     def expire(self, now_us: int) -> int:
-        """Removes the items that are older than their gallery's retention; returns how many."""
-        expired = 0
-        for gallery in self.list():
-            try:
-                with acting("Retention", gallery.settings.name):
-                    expired += gallery.expire(now_us)
-            except NotFound:  # deleted meanwhile
-                continue
-        return expired
+        """Erases the items that are older than their gallery's retention; returns how many."""
+        return self.custody.expire(now_us)
 
     def check(self) -> None:
         """Unavailable, saying why, when the store cannot be used."""
@@ -113,6 +178,7 @@ class Catalog:
         self._store.close()
 
     def _load(self) -> None:
+        self._store.drop_hidden()
         rows = self._store.galleries()
         settings = {}
         for row in rows:

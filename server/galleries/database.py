@@ -52,7 +52,11 @@ class Database:
         self.folder = folder
         self._path = folder / FILE
         self._readers: list[sqlite3.Connection] = []
-        self._readers_lock = threading.Lock()
+        self._readers_lock = threading.Condition()
+        self._reading = 0
+        self._paused = False
+        self._exempt = threading.local()
+        """Threads that read or write already: they are not kept waiting by `alone`, which waits for them."""
         self._write_lock = threading.Lock()
         self._closed = threading.Event()
         self._lock_file = _lock(folder)
@@ -98,7 +102,7 @@ class Database:
             ResourceExhausted: the disk is full.
             Unavailable: the disk fails otherwise, or the database is closed.
         """
-        with self._write_lock:
+        with self._write_lock, self._exempted():
             if self._closed.is_set():
                 raise _stopping()
             try:
@@ -123,20 +127,79 @@ class Database:
     def read(self) -> Iterator[sqlite3.Connection]:
         """A reader of its own for the block. Unavailable when the disk fails or the database is closed."""
         with self._readers_lock:
+            while self._paused and not getattr(self._exempt, "depth", 0):
+                self._readers_lock.wait()
             if self._closed.is_set():
                 raise _stopping()
             connection = self._readers.pop() if self._readers else None
+            self._reading += 1
         try:
-            connection = connection or self._connect()
-            yield connection
+            with self._exempted():
+                connection = connection or self._connect()
+                yield connection
         except sqlite3.Error as error:
             raise _refusal(error) from error
         finally:
             with self._readers_lock:
+                self._reading -= 1
+                self._readers_lock.notify_all()
                 if connection and self._closed.is_set():
                     connection.close()
                 elif connection:
                     self._readers.append(connection)
+
+    @contextmanager
+    def alone(self) -> Iterator[tuple[Path, list[int]]]:
+        """For the block, the file is closed and its log folded into it and gone; whoever wants to read or write waits.
+
+        Yields the path of the file and the root pages of its tables.
+
+        Raises:
+            ResourceExhausted, Unavailable: the disk is full or fails, or the database is closed; the log stays then.
+        """
+        with self._readers_lock:
+            while self._paused:
+                self._readers_lock.wait()
+            self._paused = True
+        try:
+            with self._readers_lock:
+                while self._reading:
+                    self._readers_lock.wait()
+            # Whoever writes meanwhile may read too, and is done with both when the lock is free.
+            with self._write_lock:
+                if self._closed.is_set():
+                    raise _stopping()
+                roots = self._fold()
+                try:
+                    yield self._path, roots
+                finally:
+                    self._writer = self._connect()
+        finally:
+            with self._readers_lock:
+                self._paused = False
+                self._readers_lock.notify_all()
+
+    def _fold(self) -> list[int]:
+        try:
+            roots = [root for (root,) in self._writer.execute("SELECT rootpage FROM sqlite_master WHERE rootpage > 0")]
+            with self._readers_lock:
+                while self._readers:
+                    self._readers.pop().close()
+            busy, left, folded = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy or left != folded:
+                raise Unavailable("the store's log is in use and cannot be emptied just now", retry_after=1.0)
+            self._writer.close()
+        except sqlite3.Error as error:
+            raise _refusal(error) from error
+        return roots
+
+    @contextmanager
+    def _exempted(self) -> Iterator[None]:
+        self._exempt.depth = getattr(self._exempt, "depth", 0) + 1
+        try:
+            yield
+        finally:
+            self._exempt.depth -= 1
 
     def key(self, name: str) -> bytes:
         """A secret of this store, `KEY_BYTES` random bytes, made when it is asked for the first time."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,38 +29,18 @@ from server.galleries.items import (
     make_batch,
 )
 from server.galleries.ranking import Ranking, SearchOptions
+from server.galleries.report import GalleryReport
 from server.galleries.searching import Asked, Searcher
-from server.galleries.segments.stretch import Ids, Segment
+from server.galleries.segments.stretch import Ids, Mask, Segment
 from server.galleries.segments.upkeep import GallerySegments
 from server.galleries.settings import GallerySettings
 from server.galleries.snapshots import Snapshot
-from server.galleries.store import Store
+from server.galleries.store import Doomed, Store
 
 RETRY_SECONDS = 30.0
 """Until segments are written again after the disk refused."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class GalleryReport:
-    """What a gallery holds, as of one write."""
-
-    items: int
-    bytes: int
-    """Features and metadata of live items."""
-    sequence: int
-    tombstones: int
-    """Deleted or replaced rows that still take memory."""
-    patterns: int
-    """Visibility patterns (which parts are visible) among the live items."""
-    memory_bytes: int
-    segments: int
-    """Pieces of the index; those beyond the newest are in files."""
-    disk_bytes: int
-    """Size of the index files."""
-    fast_recall: float | None
-    """Share of the exact matches that fast searches found, by samples; None before the first sample."""
 
 
 class Gallery:
@@ -95,6 +76,11 @@ class Gallery:
         self._tend_from = 0.0
         self._dropped = False
         self._searcher = Searcher(settings, background, recall_every)
+
+    @property
+    def key(self) -> int:
+        """What the store knows it by."""
+        return self._key
 
     @property
     def sequence(self) -> int:
@@ -194,14 +180,21 @@ class Gallery:
                 rows = snapshot.rows_of(list(item_ids or ()))
             return self._remove(rows), self.sequence
 
-    def expire(self, now_us: int) -> int:
-        """Removes the items stored longer ago than the gallery's retention; returns how many."""
-        retention = self.settings.retention_us
-        if retention is None:
-            return 0
+    @contextmanager
+    def erasing(self, choose: Callable[[Snapshot], Mask]) -> Iterator[Doomed]:
+        """Holds other writes back while the caller erases the chosen items from the store, as write `Doomed.sequence`.
+        They leave the searches when the block ends, unless it raises; for what dead rows remember, see `purge`."""
         with self._writing:
-            self._next_sequence()
-            return self._remove(self._snapshot.stored_before(now_us - retention))
+            sequence = self._next_sequence()
+            snapshot = self._snapshot
+            mask = choose(snapshot)
+            rows = np.flatnonzero(mask & snapshot.alive)
+            item_ids, person_ids, _, _ = snapshot.texts(rows)
+            dead = snapshot.texts(np.flatnonzero(mask & ~snapshot.alive))[0]
+            yield Doomed(self._key, self.settings.name, sequence, item_ids, person_ids, dead)
+            if len(rows):
+                self._columns.kill(rows)
+                self._publish(sequence)
 
     def get(self, item_id: str, *, image: bool = False) -> StoredItem:
         """The item with its vectors and, if asked for and kept, its image. NotFound if there is none."""
@@ -282,6 +275,12 @@ class Gallery:
                         self._tending_is_due, self._tend_from = False, time.monotonic() + RETRY_SECONDS
                     return
 
+    def dead(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Items and people of which there are deleted or replaced rows."""
+        snapshot = self._snapshot
+        item_ids, person_ids, _, _ = snapshot.texts(np.flatnonzero(~snapshot.alive))
+        return item_ids, [person for person in dict.fromkeys(person_ids) if person]
+
     def purge(self, item_ids: Collection[str], person_ids: Collection[str] = ()) -> Sequence[Path]:
         """Makes the index forget deleted and replaced items for good; what is alive stays.
 
@@ -310,21 +309,33 @@ class Gallery:
 
     def drop(self) -> int:
         """Removes the gallery from the store and forgets its items; returns how many there were. For the catalog."""
+        with self.retiring():
+            items = self._snapshot.live
+            self._store.drop(self._key)
+        return items
+
+    @contextmanager
+    def retiring(self) -> Iterator[int]:
+        """Holds writes back while the caller removes the gallery from the store or puts another in its place; yields
+        its key. It is forgotten when the block ends, unless it raises. For the catalog."""
         with self._writing:
             self._next_sequence()
-            self._store.drop(self._key)
+            yield self._key
             self._dropped = True
-            items = self._snapshot.live
             self._columns = Columns(self.settings.schema)
             self._snapshot = self._columns.snapshot(self._snapshot.sequence)
             self._searcher.forget()
         with self._tending:
             self._segments.forget()
-        return items
+
+    def advance(self, sequence: int) -> None:
+        """Counts on from ``sequence``, before anybody has seen the gallery. For the catalog."""
+        with self._writing:
+            self._snapshot = self._columns.snapshot(sequence)
 
     def _next_sequence(self) -> int:
         if self._dropped:
-            raise NotFound(f"gallery {self.settings.name!r} was deleted")
+            raise NotFound(f"gallery {self.settings.name!r} was deleted or replaced")
         return self._snapshot.sequence + 1
 
     def _row(self, snapshot: Snapshot, item_id: str) -> int:

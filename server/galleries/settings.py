@@ -47,12 +47,7 @@ class GallerySettings:
     created_at_us: int = 0
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise InvalidArgument(
-                f"gallery name {self.name[:80]!r}: expected letters, digits, '.', '_' and '-', at most 64, starting "
-                "with a letter or digit",
-                field="gallery",
-            )
+        check_name(self.name, "gallery")
         for name, duration in (("retention", self.retention_us), ("latency_target", self.latency_target_us)):
             if duration is not None and not 0 < duration < 2**62:
                 raise InvalidArgument(f"{name} must be longer than 0, or unset", field=name)
@@ -85,4 +80,14 @@ class GallerySettings:
             schema=PartSchema(parts, fields.pop("prior")),
             model=ModelIdentity(**model) if model else None,
             **fields,
+        )
+
+
+def check_name(name: str, field: str) -> None:
+    """InvalidArgument unless it may name a gallery or alias."""
+    if not _NAME.fullmatch(name):
+        raise InvalidArgument(
+            f"{field} name {name[:80]!r}: expected letters, digits, '.', '_' and '-', at most 64, starting with a "
+            "letter or digit",
+            field=field,
         )

@@ -10,25 +10,29 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from server.errors import NotFound
+from server import faults
+from server.errors import NotFound, Unavailable
 from server.galleries.database import Database, StoreError
 from server.galleries.items import Batch, Int64
 from server.security.audit import touch
 
 CHUNK_ROWS = 2048
 
-_UPSERT = """
+_INSERT = """
     INSERT INTO items (gallery, item_id, person_id, camera_id, captured_at, attributes, vectors, visibility, sequence,
                        stored_at, checksum)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_UPSERT = f"""
+    {_INSERT}
     ON CONFLICT (gallery, item_id) DO UPDATE SET
         person_id = excluded.person_id, camera_id = excluded.camera_id, captured_at = excluded.captured_at,
         attributes = excluded.attributes, vectors = excluded.vectors, visibility = excluded.visibility,
@@ -39,7 +43,17 @@ _COLUMNS = """
            checksum
     FROM items
 """
+_KEPT = """
+    SELECT gallery, item_id, person_id, camera_id, captured_at, attributes, vectors, visibility, sequence, stored_at,
+           checksum, data
+    FROM items LEFT JOIN images ON images.item = items.id WHERE gallery = ? ORDER BY items.id
+"""
 _VECTORS, _VISIBILITY, _CHECKSUM = 6, 7, 10
+
+HIDDEN = "."
+"""How the name of a gallery begins that is being restored, or was replaced and is to go: no caller can name it."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,35 @@ class GalleryRow:
     name: str
     settings: str
     sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Doomed:
+    """What is to be erased from one gallery: its key and name, the write that does it, live items and their people."""
+
+    key: int
+    gallery: str
+    sequence: int
+    item_ids: list[str]
+    person_ids: list[str]
+    dead: list[str]
+    """Items that the choice fits too and that were deleted or replaced before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An item as a backup has it: everything that the store knows of it but its gallery."""
+
+    item_id: str
+    person_id: str
+    camera_id: str
+    captured_at: int | None
+    attributes: str
+    vectors: bytes
+    visibility: bytes
+    sequence: int
+    stored_at: int
+    image: bytes | None
 
 
 class Store:
@@ -127,6 +170,77 @@ class Store:
             connection.executemany(
                 "DELETE FROM items WHERE gallery = ? AND item_id = ?", ((gallery, item_id) for item_id in ids)
             )
+
+    def erase(self, doomed: Sequence[Doomed], record: Callable[[sqlite3.Connection], T]) -> T:
+        """Commits the erasure of items of one or more galleries, together with what ``record`` writes."""
+        with self._database.write() as connection:
+            for each in doomed:
+                if each.item_ids:
+                    _advance(connection, each.key, each.sequence)
+                connection.executemany(
+                    "DELETE FROM items WHERE gallery = ? AND item_id = ?",
+                    ((each.key, item_id) for item_id in each.item_ids),
+                )
+            faults.point("erase.deleted")
+            return record(connection)
+
+    def keep(self, connection: sqlite3.Connection, gallery: int) -> Iterator[Kept]:
+        """All items of a gallery with their images, within the caller's transaction.
+
+        Raises:
+            Unavailable: one differs from its checksum.
+        """
+        cursor = connection.execute(_KEPT, (gallery,))
+        while chunk := cursor.fetchmany(CHUNK_ROWS // 8):
+            for *row, image in chunk:
+                if _item_checksum(tuple(row)) != row[_CHECKSUM]:
+                    raise Unavailable(f"item {row[1][:80]!r} differs from its checksum: the store is damaged")
+                yield Kept(*[*row[1:_CHECKSUM], image])
+
+    def refill(self, gallery: int, items: Sequence[Kept]) -> None:
+        """Adds items of a backup to a gallery that nobody can see yet."""
+        with self._database.write() as connection:
+            for item in items:
+                row = (
+                    gallery,
+                    item.item_id,
+                    item.person_id,
+                    item.camera_id,
+                    item.captured_at,
+                    item.attributes,
+                    item.vectors,
+                    item.visibility,
+                    item.sequence,
+                    item.stored_at,
+                )
+                cursor = connection.execute(_INSERT, (*row, _item_checksum(row)))
+                if item.image is not None:
+                    connection.execute("INSERT INTO images (item, data) VALUES (?, ?)", (cursor.lastrowid, item.image))
+
+    def unveil(self, key: int, name: str, settings: str, sequence: int, instead_of: int | None) -> GalleryRow:
+        """In one transaction, gives a hidden gallery its name and takes it from the one that had it, which is hidden
+        then."""
+        with self._database.write() as connection:
+            if instead_of is not None:
+                hidden = f"{HIDDEN}{instead_of}"
+                connection.execute("UPDATE galleries SET name = ? WHERE id = ?", (hidden, instead_of))
+            connection.execute(
+                "UPDATE galleries SET name = ?, settings = ?, checksum = ?, sequence = ? WHERE id = ?",
+                (name, settings, _checksum((name, settings)), sequence, key),
+            )
+            (count,) = connection.execute("SELECT count(*) FROM items WHERE gallery = ?", (key,)).fetchone()
+            touch(count=count)
+            faults.point("restore.swapping")
+        return GalleryRow(key, name, settings, sequence)
+
+    def drop_hidden(self) -> None:
+        """Removes galleries that a restore left hidden: unfinished ones, and those that were replaced."""
+        query = "FROM galleries WHERE substr(name, 1, 1) = ?"
+        with self._database.read() as connection, self._database.starting():
+            found = connection.execute(f"SELECT 1 {query}", (HIDDEN,)).fetchone()
+        if found:
+            with self._database.write() as connection:
+                connection.execute(f"DELETE {query}", (HIDDEN,))
 
     def image(self, gallery: int, item_id: str) -> tuple[int, bytes | None]:
         """The write that stored the item, and its image if one is kept; write 0 when there is no such item."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 FORMAT = 2
-"""1: galleries, items, images. 2: keys and the audit trail."""
+"""1: galleries, items, images. 2: keys, the audit trail, erasures, aliases, migrations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,34 @@ TABLES: Mapping[str, Table] = {
             )""",
         ),
     ),
+    # What was erased, by keyed digests, and in which erasure last; see `ledger`.
+    "ledger": Table(
+        2,
+        (
+            """CREATE TABLE ledger (
+                digest BLOB NOT NULL,
+                gallery TEXT NOT NULL,
+                erasure INTEGER NOT NULL,
+                PRIMARY KEY (digest, gallery)
+            ) WITHOUT ROWID""",
+        ),
+    ),
+    # Each erasure, and whether every file has been rewritten since.
+    "erasures": Table(
+        2,
+        (
+            """CREATE TABLE erasures (
+                number INTEGER PRIMARY KEY AUTOINCREMENT,
+                erased_at INTEGER NOT NULL,
+                galleries TEXT NOT NULL,
+                done INTEGER NOT NULL
+            )""",
+        ),
+    ),
+    # Names that stand for galleries.
+    "aliases": Table(2, ("CREATE TABLE aliases (name TEXT PRIMARY KEY, gallery TEXT NOT NULL) WITHOUT ROWID",)),
+    # Galleries being re-embedded under another model, and those that were; see `migration`.
+    "migrations": Table(2, ("CREATE TABLE migrations (target TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID",)),
 }
 
 

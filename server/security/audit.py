@@ -161,6 +161,16 @@ def touch(items: Iterable[str] = (), people: Iterable[str] = (), count: int | No
 
 
 @contextmanager
+def aside() -> Iterator[None]:
+    """For transactions of a call that change nothing of people's data: they write no row."""
+    token = _entry.set(None)
+    try:
+        yield
+    finally:
+        _entry.reset(token)
+
+
+@contextmanager
 def acting(method: str, gallery: str = "") -> Iterator[None]:
     """For what the server does by itself, such as deleting what is past its retention: each transaction of the block
     writes a row of this name."""

@@ -64,7 +64,7 @@ class SealedSegment:
 
     def __init__(self, path: Path, schema: PartSchema, facts: Mapping[str, Any], *, compact: bool) -> None:
         container = Container(path)
-        if container.facts != dict(facts):
+        if any(container.facts.get(name) != value for name, value in facts.items()):
             raise SegmentError("it belongs to another gallery")
         self.path = path
         self._size = container.size
