@@ -17,13 +17,11 @@ class Caller:
         name: ``token:ID``, ``certificate:CN=...`` or ``anonymous``; never a secret.
         role: what they may do.
         galleries: the galleries they may use; None for all.
-        expires_at: seconds since 1970 after which they are nobody; None for never.
     """
 
     name: str
     role: Role
     galleries: frozenset[str] | None = None
-    expires_at: float | None = None
 
     def may_use(self, gallery: str) -> bool:
         """Whether the gallery of that name is theirs to use, if there is one."""

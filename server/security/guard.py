@@ -63,6 +63,7 @@ class Guard:
         self._latest = 0.0
         self._by_id: dict[str, Grant] = {}
         self._by_certificate: dict[str, Grant] = {}
+        self._callers: dict[str, Caller] = {}
         self._asks = mode in ("token", "mtls")
         self._broken = False
         if mode != "off":
@@ -162,8 +163,7 @@ class Guard:
         state = "revoked" if grant is None else grant.state(self._latest)
         if grant is None or state != "valid":
             raise Unauthenticated(f"{what} was revoked" if state == "revoked" else f"{what} has expired")
-        galleries = None if grant.galleries is None else frozenset(grant.galleries)
-        return Caller(grant.name, Role.named(grant.role), galleries, grant.expires_at)
+        return self._callers[grant.id]
 
     def _named(self, peer: Peer) -> Caller:
         """Anyone, but with the name of their certificate."""
@@ -195,8 +195,14 @@ class Guard:
 
     def _take(self, grants: Sequence[Grant]) -> None:
         self._by_id = {grant.id: grant for grant in grants}
+        self._callers = {grant.id: _holder(grant) for grant in grants}
         revoked_first = sorted(grants, key=lambda grant: grant.revoked_at is None)
         self._by_certificate = {grant.certificate: grant for grant in revoked_first if grant.certificate is not None}
+
+
+def _holder(grant: Grant) -> Caller:
+    galleries = None if grant.galleries is None else frozenset(grant.galleries)
+    return Caller(grant.name, Role.named(grant.role), galleries)
 
 
 def _bearer(metadata: Any) -> str | None:

@@ -13,7 +13,7 @@ import hmac
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from server.security.audit import MAX_IDS, Entry
@@ -66,14 +66,20 @@ class Said:
     top_k: int
 
 
-SAID = tuple(field.name for field in fields(Said))
+_as_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Digester:
-    """Keyed digests of ids: the trail can be asked about a person, but tells of none by itself."""
+    """Keyed digests of ids: the trail can be asked about a person, but tells of none by itself.
+
+    HMAC-SHA-256 (RFC 2104), with the key's two blocks hashed once: a search has twenty ids, and `hmac.digest` would
+    take more than twice as long for each.
+    """
 
     def __init__(self, key: bytes) -> None:
-        self._key = key
+        block = key.ljust(hashlib.sha256().block_size, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
 
     def item(self, gallery: str, item_id: str) -> bytes:
         return self._digest("item", gallery, item_id)
@@ -89,8 +95,10 @@ class Digester:
         return b"".join(sorted(ids))
 
     def _digest(self, kind: str, gallery: str, name: str) -> bytes:
-        message = f"{kind}\0{gallery}\0{name}".encode(errors="surrogatepass")
-        return hmac.digest(self._key, message, "sha256")[:DIGEST_BYTES]
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(f"{kind}\0{gallery}\0{name}".encode(errors="surrogatepass"))
+        outer.update(inner.digest())
+        return outer.digest()[:DIGEST_BYTES]
 
 
 def text_of(entry: Entry) -> str:
@@ -107,7 +115,7 @@ def text_of(entry: Entry) -> str:
         "items": entry.count,
         "top_k": entry.top_k,
     }
-    return json.dumps(said, separators=(",", ":"))
+    return _as_json(said)
 
 
 def hash_of(before: bytes, seq: int, text: str, digests: bytes) -> bytes:

@@ -25,6 +25,8 @@ from protos.glimpse.v1 import admin_pb2, gallery_pb2, search_pb2, search_pb2_grp
 from server.application import SERVICES
 from server.extraction.loading import load_model
 from server.galleries.database import StoreError
+from server.security.credentials import AccessFile
+from server.security.roles import Role
 from server.settings import ConfigurationError, ServerSettings
 from tests.bundles import encoded, person, tiny_bundle
 from tests.server.certificates import make_certificate
@@ -253,6 +255,12 @@ def test_plaintext_beyond_loopback_needs_to_be_asked_for(
         Running(tmp_path / "data", model, listen="0.0.0.0:0").__enter__()
     with Running(tmp_path / "data", model, listen="0.0.0.0:0", insecure=True):
         assert "anyone on the way can read" in caplog.text
+        assert "anyone who reaches 0.0.0.0:0 may search, change and delete everything" in caplog.text
+    AccessFile(tmp_path / "data").create(Role.READER)
+    caplog.clear()
+    with Running(tmp_path / "data", model, listen="0.0.0.0:0", insecure=True):
+        assert "anyone on the way can read" in caplog.text
+        assert "may search, change and delete" not in caplog.text
 
 
 def test_tls_is_served_beyond_loopback(tmp_path: Path, model: Path, pems: dict[str, Path]) -> None:

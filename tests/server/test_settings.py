@@ -93,3 +93,17 @@ def test_default_model_is_the_one_bundle_there_is_or_the_one_of_that_name(tmp_pa
 @pytest.mark.parametrize("name", [DEFAULT_MODEL, DRAWN_MODEL])
 def test_the_models_that_come_with_glimpse_are_there(name: str) -> None:
     assert default_model(name=name) == MODELS / name
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "match"),
+    [
+        ("auth", "mtls", "auth mtls needs client_ca"),
+        ("auth", "basic", "token"),
+        ("audit", "none", "batched"),
+        ("audit_days", -1, "greater than or equal to 0"),
+    ],
+)
+def test_wrong_setting_of_access_is_refused_in_words(key: str, value: object, match: str) -> None:
+    with pytest.raises(ValidationError, match=match):
+        ServerSettings(**{"model": Path("m"), key: value})

@@ -62,6 +62,12 @@ def test_every_method_has_its_access_and_every_access_its_method() -> None:
     assert set(METHODS) == ours
 
 
+def test_everything_that_a_server_answers_has_its_access(site: Site) -> None:
+    methods = site.running.application._methods
+    assert methods is not None
+    assert set(methods._handlers) <= set(ACCESS)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_the_access_of_a_method_fits_its_messages(method: str) -> None:
     access, descriptor = ACCESS[method], METHODS[method]

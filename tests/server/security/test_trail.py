@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hmac
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -320,6 +321,14 @@ def test_ids_leave_no_trace_but_digests_of_this_stores_key(tmp_path: Path) -> No
     assert Digester(key).person("lobby", "anna-karenina") in data
     with closing(Database(tmp_path / "another")) as database:
         assert database.key("audit") != key
+
+
+def test_digests_are_hmacs() -> None:
+    key = bytes(range(32))
+    expected = hmac.digest(key, b"person\0lobby\0anna", "sha256")[:12]
+    assert Digester(key).person("lobby", "anna") == expected
+    assert Digester(key).item("lobby", "anna") != expected
+    assert Digester(key).person("door", "anna") != expected
 
 
 def test_a_row_names_a_bounded_number_of_ids(database: Database) -> None:
