@@ -24,7 +24,8 @@ from glimpse.parts import Float32
 from server.galleries.background import Background
 from server.galleries.engines.base import Ranked, Request
 from server.galleries.engines.exact import ExactEngine, rank
-from server.galleries.engines.scoring import Scan, WeightedQuery, evidence, scan, settle
+from server.galleries.engines.scanning import candidates
+from server.galleries.engines.scoring import WeightedQuery, evidence
 from server.galleries.items import Int64
 from server.galleries.snapshots import Numbering, Snapshot
 
@@ -55,7 +56,7 @@ class PatternList:
 
     def search(self, query: WeightedQuery, count: int, allowed: NDArray[np.bool_] | None) -> tuple[Int64, Float32]:
         """Up to ``count`` allowed rows with the largest approximate ``<query.vector, concat(vg g)>``, and those."""
-        vector = query.vector[self.dims]
+        vector = query.vector[self.dims].astype(np.float32)
         if not vector.any():
             return self.rows[:0], np.empty(0, np.float32)
         parameters = None
@@ -106,10 +107,10 @@ class FaissEngine:
             # A list knows nothing of the threshold: its best rows could all lie below it.
             comparable = _comparable(snapshot, request.query)
             allowed = comparable if allowed is None else allowed & comparable
-        candidates = _candidates(snapshot, sealed, request.query, allowed, top_k)
-        if len(candidates) < top_k:
+        found = _candidates(snapshot, sealed, request.query, allowed, top_k)
+        if len(found) < top_k:
             return self._exact.search(snapshot, request)
-        return rank(snapshot, request, candidates, exact=False)
+        return rank(snapshot, request, found, exact=False)
 
     def seal(self, snapshot: Snapshot) -> None:
         """Builds lists over the snapshot's live rows and swaps them in."""
@@ -149,23 +150,22 @@ def _candidates(
     found = [group.search(query, max(50, 2 * top_k), allowed) for group in sealed.lists]
     coded = np.concatenate([rows for rows, _ in found])
     similarity = np.concatenate([scores for _, scores in found])
-    listed = Scan(np.empty(len(coded)), np.empty(len(coded)), np.empty(len(coded), np.bool_))
-    settle(snapshot.schema, query, similarity, snapshot.visibility(coded), listed, slice(None))
-    open_rows = np.concatenate([sealed.rare, np.arange(sealed.rows, snapshot.rows)])
-    if allowed is not None:
-        open_rows = open_rows[allowed[open_rows]]
-    scanned = scan(snapshot, query, open_rows)
-    comparable = np.concatenate([listed.comparable, scanned.comparable])
-    rows: Int64 = np.concatenate([coded, open_rows])[comparable]
-    distance = np.concatenate([listed.distance, scanned.distance])[comparable]
+    total, comparable = evidence(query, snapshot.visibility(coded))
+    coded, score = coded[comparable], similarity[comparable] / (total[comparable] + snapshot.schema.prior)
     kept = max(100, 4 * top_k)
-    if len(rows) > kept:
-        rows = rows[np.argpartition(distance, kept)[:kept]]
-    return rows
+    if len(coded) > kept:
+        coded = coded[np.argpartition(-score, kept)[:kept]]
+    waiting = np.zeros(snapshot.rows, np.bool_)
+    waiting[sealed.rare] = True
+    waiting[sealed.rows :] = True
+    if allowed is not None:
+        waiting &= allowed
+    (others,) = candidates(snapshot, [Request(query, waiting, kept, False)])
+    return np.concatenate([coded, others])
 
 
 def _comparable(snapshot: Snapshot, query: WeightedQuery) -> NDArray[np.bool_]:
-    pieces = [evidence(snapshot.schema, query, block.visibility[:, :size])[1] for block, size in snapshot.pieces()]
+    pieces = [evidence(query, block.visibility[:, :size])[1] for block, size in snapshot.pieces()]
     return np.concatenate(pieces)
 
 

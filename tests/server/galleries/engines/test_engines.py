@@ -114,16 +114,19 @@ def background():
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_exact_engine_ranks_as_the_oracle_does(background: Background, seed: int) -> None:
-    Case(seed).check(ExactEngine(background))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact_engine, "FEW_ROWS", 0)  # even a few rows are scanned
+        Case(seed).check(ExactEngine(background))
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), count=st.integers(0, 9), scores=st.sampled_from([1 << 22, 100]))
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(0, 9), few=st.sampled_from([0, 64]), read=st.integers(0, 90))
 def test_questions_asked_together_get_the_rankings_of_the_oracle_too(
-    background: Background, seed: int, count: int, scores: int
+    background: Background, seed: int, count: int, few: int, read: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exact_engine, "SCORES_AT_ONCE", scores)  # 100: a few of them in one pass, or none
+        patch.setattr(exact_engine, "FEW_ROWS", few)  # 0: even a few rows are scanned
+        patch.setattr(exact_engine, "READ_TOGETHER", read)
         Case(seed).check_together(ExactEngine(background), count)
 
 

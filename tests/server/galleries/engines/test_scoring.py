@@ -1,4 +1,4 @@
-"""The scan's error bound, and what rests on it."""
+"""Exact distances and their order."""
 
 from __future__ import annotations
 
@@ -7,18 +7,10 @@ import pytest
 
 from glimpse.distance import pairwise
 from glimpse.parts import Part, PartFeatures, PartSchema
-from server.galleries.columns import Columns, Snapshot
-from server.galleries.engines import scoring
-from server.galleries.engines.scoring import (
-    Scan,
-    closest,
-    ranking_order,
-    rescore,
-    scan,
-    scan_together,
-    weighted_query,
-)
+from server.galleries.columns import Columns
+from server.galleries.engines.scoring import evidence, ranking_order, rescore, rescore_stored, weighted_query
 from server.galleries.items import make_batch
+from server.galleries.snapshots import Snapshot
 from tests.server.galleries.generated import make_items, random_features, random_schema
 
 
@@ -28,101 +20,64 @@ def snapshot_of(features: PartFeatures, ids: list[str] | None = None) -> Snapsho
     return columns.snapshot(1)
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_no_scanned_distance_is_farther_from_the_oracle_than_its_slack(seed: int) -> None:
+@pytest.mark.parametrize("seed", range(40))
+def test_rescored_distances_are_the_oracles_to_the_bit(seed: int) -> None:
     rng = np.random.default_rng(seed)
     schema = random_schema(rng)
-    features = random_features(rng, schema, 200)
-    # Visibilities down to the smallest float32: numerators that underflow must widen the slack, not the error.
-    faint = np.where(schema.always_visible, 1, 10.0 ** rng.uniform(-45, 0, (200, len(schema))))
-    features = PartFeatures.trusted(features.vectors, features.visibility * faint.astype(np.float32), schema)
+    features = random_features(rng, schema, 300)
+    # Visibilities down to the smallest float32, whose products underflow.
+    faint = np.where(schema.always_visible, 1, 10.0 ** rng.uniform(-45, 0, (300, len(schema))) * rng.choice([1, 1e9]))
+    visibility = np.minimum(features.visibility * faint, 1).astype(np.float32)
+    features = PartFeatures.trusted(features.vectors, visibility, schema)
     query = random_features(rng, schema, 1)
-    weights = {name: float(10.0 ** rng.uniform(-30, 30)) for name in schema.names}
-    snapshot = snapshot_of(features)
-    scanned = scan(snapshot, weighted_query(query, schema, weights, 0.0))
-    oracle = pairwise(query, features.stored(), part_weights=weights).distance[0]
-    np.testing.assert_array_equal(scanned.comparable, ~np.isnan(oracle))
-    error = np.abs(scanned.distance - oracle)[scanned.comparable]
-    assert (error <= scanned.slack[scanned.comparable]).all()
-    visible = scanned.comparable & (features.visibility > 1e-10).all(axis=1)
-    assert (scanned.slack[visible] < 1e-4).all()
+    weights = {name: float(10.0 ** rng.uniform(-200, 30)) for name in schema.names}
+    threshold = float(rng.choice([0.0, 1e-9, 0.3]))
+    weighted = weighted_query(query, schema, weights, threshold)
+    distance, joint = rescore(snapshot_of(features), weighted, np.arange(300))
+    oracle = pairwise(query, features.stored(), part_weights=weights, min_joint_visibility=threshold)
+    np.testing.assert_array_equal(distance, oracle.distance[0])
+    np.testing.assert_array_equal(joint, oracle.joint_visibility[0])
 
 
-def test_rows_that_float32_cannot_tell_apart_are_all_candidates() -> None:
-    schema = PartSchema((Part("global", 512, always_visible=True),))
-    rng = np.random.default_rng(0)
-    query = random_features(rng, schema, 1)
-    near = random_features(rng, schema, 400).vectors * 1e-6 + query.vectors  # distances differ by about 1e-12
-    vectors = np.concatenate([random_features(rng, schema, 50).vectors, near / np.linalg.norm(near, axis=1)[:, None]])
-    features = PartFeatures(vectors.astype(np.float32), np.ones((450, 1), np.float32), schema)
-    snapshot = snapshot_of(features)
+def test_a_distance_between_two_float32_is_asked_of_the_oracle() -> None:
+    from server.galleries.engines.kernels import rescore as kernel
+
+    schema = PartSchema((Part("global", 2, always_visible=True),))
+    # A distance of exactly half a float32 step, 2^-26, below 1/2, so that the last digit of the sum decides.
+    vectors = np.array([[0.5, 2.0**-13]], np.float16)
+    query = PartFeatures.trusted(np.array([[1.0, 2.0**-13]], np.float32), np.ones((1, 1), np.float32), schema)
     weighted = weighted_query(query, schema, {}, 0.0)
-    candidates = closest(scan(snapshot, weighted), 10)
-    assert set(range(50, 450)) <= set(candidates.tolist())
+    exact = 1 - (0.5 + 2.0**-26)
+    assert np.float32(exact - 1e-12) != np.float32(exact + 1e-12)
+    distance, joint, doubtful = np.empty(1, np.float32), np.empty(1, np.float32), np.empty(1, np.uint8)
+    kernel.rescore_rows(
+        vectors.view(np.int16),
+        np.ones((1, 1), np.float32),
+        np.array([0, 2]),
+        query.vectors[0].astype(np.float64),
+        weighted.visibility,
+        weighted.alpha,
+        weighted.optional,
+        weighted.optional_sum,
+        0.0,
+        0.0,
+        *(distance, joint, doubtful),
+    )
+    assert doubtful[0] == 1
+    found, _ = rescore_stored(schema, weighted, vectors, np.ones((1, 1), np.float32))
+    oracle = pairwise(query, PartFeatures.trusted(vectors.astype(np.float32), np.ones((1, 1), np.float32), schema))
+    np.testing.assert_array_equal(found, oracle.distance[0])
 
 
-def test_a_candidate_is_whoever_may_be_as_close_as_the_kth_certainly_is() -> None:
-    distance = np.array([0.5, 0.55, 0.69, 0.9, 0.1])
-    comparable = np.array([True, True, True, True, False])
-    assert closest(Scan(distance, np.full(5, 0.1), comparable), 1).tolist() == [0, 1, 2]
-    assert closest(Scan(distance, np.full(5, 1e-9), comparable), 2).tolist() == [0, 1]
-    assert closest(Scan(distance, np.full(5, 1e-9), comparable), 9).tolist() == [0, 1, 2, 3]
-    assert closest(Scan(distance, np.full(5, 1e-9), comparable), None).tolist() == [0, 1, 2, 3]
-
-
-def test_candidates_are_few_when_distances_differ() -> None:
-    schema = PartSchema((Part("global", 64, always_visible=True),))
-    rng = np.random.default_rng(0)
-    vectors = rng.standard_normal((3000, 64)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    snapshot = snapshot_of(PartFeatures(vectors, np.ones((3000, 1), np.float32), schema))
-    weighted = weighted_query(random_features(rng, schema, 1), schema, {}, 0.0)
-    assert len(closest(scan(snapshot, weighted), 10)) < 30
-
-
-def test_scanning_some_rows_gives_what_scanning_all_gives_there() -> None:
-    rng = np.random.default_rng(1)
-    schema = random_schema(rng)
-    columns = Columns(schema)
-    for start in range(0, 3000, 500):  # several blocks
-        features = random_features(rng, schema, 500)
-        ids = [f"i{n}" for n in range(start, start + 500)]
-        columns.extend(make_batch(make_items(features, ids), schema, 1, 0))
-    snapshot = columns.snapshot(1)
-    assert len(snapshot.blocks) > 1
-    weighted = weighted_query(random_features(rng, schema, 1), schema, {}, 0.2)
-    everything = scan(snapshot, weighted)
-    for share in (0.0, 0.01, 0.5, 1.0):
-        rows = np.flatnonzero(rng.random(3000) <= share)
-        some = scan(snapshot, weighted, rows)
-        np.testing.assert_array_equal(some.comparable, everything.comparable[rows])
-        close = some.comparable
-        np.testing.assert_allclose(some.distance[close], everything.distance[rows][close], atol=1e-5)
-
-
-def test_scanning_for_several_queries_gives_what_scanning_for_each_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(5)
-    schema = random_schema(rng)
-    columns = Columns(schema)
-    for start in range(0, 2500, 500):  # several blocks
-        features = random_features(rng, schema, 500)
-        columns.extend(make_batch(make_items(features, [f"i{n}" for n in range(start, start + 500)]), schema, 1, 0))
-    snapshot = columns.snapshot(1)
-    assert len(snapshot.blocks) > 1
-    monkeypatch.setattr(
-        scoring, "MULTIPLIED_AT_ONCE", 70 * 7 * schema.width
-    )  # 70 rows, which no block is a multiple of
-    queries = [
-        weighted_query(random_features(rng, schema, 1), schema, {}, threshold) for threshold in rng.random(7).tolist()
-    ]
-    together = list(scan_together(snapshot, queries))
-    assert len(together) == 7
-    for query, scanned in zip(queries, together, strict=True):
-        alone = scan(snapshot, query)
-        np.testing.assert_array_equal(scanned.comparable, alone.comparable)
-        close = scanned.comparable
-        assert (np.abs(scanned.distance - alone.distance) <= scanned.slack + alone.slack)[close].all()
-        np.testing.assert_array_equal(scanned.slack[close], alone.slack[close])
+def test_evidence_is_comparable_exactly_where_the_oracle_says_so() -> None:
+    rng = np.random.default_rng(4)
+    for _ in range(40):
+        schema = random_schema(rng)
+        features, query = random_features(rng, schema, 100), random_features(rng, schema, 1)
+        threshold = float(rng.choice([0.0, 0.25, 0.5]))
+        _, comparable = evidence(weighted_query(query, schema, {}, threshold), features.visibility.T)
+        oracle = pairwise(query, features, min_joint_visibility=threshold).distance[0]
+        np.testing.assert_array_equal(comparable, ~np.isnan(oracle))
 
 
 def test_equal_rows_get_equal_distances_wherever_they_stand() -> None:

@@ -1,0 +1,268 @@
+"""The scan: one pass over the codes of a block that leaves the rows that can be among the closest.
+
+For each row and query the numerator comes from the int8 codes with a bound of its error, the denominator from the
+visibilities in float64, operation by operation as `glimpse.distance` does it, so that both agree on which pairs are
+comparable. A heap keeps the ``k`` best scores that rows reach *at least*; a row is kept when the score that it reaches
+*at most* is no less than the worst of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import float32, float64, int8, int16, int32, int64, uint8
+from numpy.typing import NDArray
+
+from server.galleries.engines.kernels import VNNI, given, kernel, part
+from server.galleries.engines.kernels.tile import QUERIES, ROWS, multiply_tile
+
+CHUNK = 64
+"""Rows of one step."""
+AHEAD = 16
+"""The row so many places later is fetched while one is multiplied."""
+TIE = 2.0**-21
+"""How far two scores may be apart and still give one float32 distance, and the rounding of the score itself."""
+
+# Columns of the numbers of a query.
+STEP, CORRECTION, NORM, ABSOLUTE, LOST, SCALE, MIN_JOINT, OPTIONAL = range(8)
+
+Array = NDArray[Any]
+
+
+@part
+def _sink(heap: Array, size: int, value: float) -> int:
+    """Puts a value into a heap with the smallest on top, which keeps the largest ones."""
+    if size < len(heap):
+        place = size
+        while place > 0 and heap[(place - 1) // 2] > value:
+            heap[place] = heap[(place - 1) // 2]
+            place = (place - 1) // 2
+        heap[place] = value
+        return size + 1
+    if value > heap[0]:
+        place = 0
+        while True:
+            child = 2 * place + 1
+            if child >= size:
+                break
+            if child + 1 < size and heap[child + 1] < heap[child]:
+                child += 1
+            if heap[child] >= value:
+                break
+            heap[place] = heap[child]
+            place = child
+        heap[place] = value
+    return size
+
+
+@part
+def threshold(heap: Array, size: int) -> float:
+    """What a row must be able to reach. Distances are clipped to [0, 2], so scores beyond 1 tie, and those below -1."""
+    if size < len(heap) or heap[0] <= -1.0:
+        return -np.inf
+    return float(min(heap[0], 1.0))
+
+
+@part
+def _multiply_one(codes: Array, rows: Array, query: Array, spans: Array, out: Array) -> None:
+    """``out[0, r] = <row r, query>`` for one query; reads at the speed of the memory."""
+    for r in range(len(rows)):
+        row = codes[rows[r]]
+        total = np.int32(0)
+        for s in range(spans.shape[0]):
+            for at in range(spans[s, 0], spans[s, 1]):
+                total += np.int32(row[at]) * np.int32(query[at])
+        out[0, r] = total
+
+
+@part
+def _multiply_plainly(codes: Array, rows: Array, queries: Array, spans: Array, out: Array) -> None:
+    """``out[q, r] = <row r, query q>`` by loops that every processor does well."""
+    for r in range(len(rows)):
+        row = codes[rows[r]]
+        for q in range(out.shape[0]):
+            query = queries[q]
+            total = np.int32(0)
+            for s in range(spans.shape[0]):
+                for at in range(spans[s, 0], spans[s, 1]):
+                    total += np.int32(row[at]) * np.int32(query[at])
+            out[q, r] = total
+
+
+@part
+def _multiply_in_tiles(addresses: Array, count: int, queries: Array, tiles: Array, out: Array) -> None:
+    """``out[q, r] = <row r + 128, query q>``; addresses beyond ``count`` are of rows that may come next."""
+    for r in range(0, count, ROWS):
+        row, ahead = addresses.ctypes.data + 8 * r, addresses.ctypes.data + 8 * (r + AHEAD)
+        for q in range(0, len(queries), QUERIES):
+            multiply_tile(
+                row,
+                ahead if q == 0 else row,
+                queries.ctypes.data + q * queries.shape[1],
+                queries.shape[1],
+                tiles.ctypes.data,
+                len(tiles),
+                out.ctypes.data + 4 * (q * out.shape[1] + r),
+                out.shape[1],
+            )
+
+
+@part
+def _find_addresses(codes: Array, rows: Array, begin: int, tiles: Array, spill: Array, addresses: Array) -> None:
+    """The addresses of the rows from ``begin`` on; a row of the array's end is copied where a whole step can follow."""
+    width = codes.shape[1]
+    for at in range(len(addresses)):
+        row = rows[min(begin + at, len(rows) - 1)]
+        addresses[at] = codes.ctypes.data + row * width
+        if row == len(codes) - 1:
+            beyond = False
+            for tile in range(len(tiles)):
+                beyond |= tiles[tile, 0] + 64 * tiles[tile, 1] > width
+            if beyond:
+                spill[:width] = codes[row]
+                addresses[at] = spill.ctypes.data
+
+
+@part
+def _weigh(visibility: Array, alpha: Array, query: Array, optional: Array, total: Array, joint: Array) -> None:
+    """W and the joint visibility (not yet divided) of a chunk's rows ``(P, CHUNK)``."""
+    total[:] = 0.0
+    joint[:] = 0.0
+    for p in range(len(alpha)):
+        if alpha[p] * query[p] == 0.0:
+            continue
+        for r in range(CHUNK):
+            total[r] += alpha[p] * (query[p] * np.float64(visibility[p, r]))
+        if optional[p]:
+            for r in range(CHUNK):
+                joint[r] += alpha[p] * (query[p] * np.float64(visibility[p, r]))
+
+
+@part
+def _drop(kept_rows: Array, kept: Array, count: int, least: float) -> int:
+    """Lets go of kept rows that cannot reach ``least``; how many remain."""
+    left = 0
+    for at in range(count):
+        if kept[at] >= least:
+            kept_rows[left], kept[left] = kept_rows[at], kept[at]
+            left += 1
+    return left
+
+
+@kernel(
+    int64(
+        *(given(int8, 2), given(float32, 1), given(float32, 1), given(float32, 1), given(float32, 2)),
+        *(int64, given(int32, 1), given(uint8, 2), int64),
+        *(given(int8, 2), given(int16, 1), given(int64, 2), given(int64, 2)),
+        *(given(float64, 2), given(float64, 2), given(uint8, 1), given(float64, 2), float64),
+        *(float64[:, ::1], int64[::1], int64[:, ::1], float64[:, ::1], int64[::1]),
+    )
+)
+def scan_block(
+    codes: Array,
+    scale: Array,
+    residual: Array,
+    norm: Array,
+    visibility: Array,
+    first_row: int,
+    rows: Array,
+    masks: Array,
+    begin: int,
+    queries: Array,
+    query: Array,
+    spans: Array,
+    tiles: Array,
+    alpha: Array,
+    shown: Array,
+    optional: Array,
+    numbers: Array,
+    prior: float,
+    heaps: Array,
+    sizes: Array,
+    kept_rows: Array,
+    kept: Array,
+    counts: Array,
+) -> int:
+    """Scans ``rows[begin:]`` of a block for Q queries, whose heaps and kept rows it goes on with.
+
+    Args:
+        codes: int8 ``(B, W)``; with ``scale``, ``residual``, ``norm`` ``(B,)`` and ``visibility`` ``(P, B)``.
+        first_row: the row of the gallery that is the block's first; kept rows are counted from the gallery's.
+        rows: places in the block.
+        masks: ``(Q, len(rows))``: which of them each query may return; empty when all of them.
+        queries: int8 codes ``(Q rounded up to a tile, W + 64)``, zeros where a query shows nothing.
+        query: finer codes ``(W,)`` of a query alone; empty when there are several.
+        spans: ``(S, 2)`` first and last columns of what some query shows; ``tiles``: first column and steps of 64.
+        alpha, shown: ``(Q, P)`` weights and visibilities of the queries; ``optional``: ``(P,)``.
+        numbers: ``(Q, 8)``, see above.
+        heaps, sizes: ``(Q, k)`` and ``(Q,)``.
+        kept_rows, kept, counts: ``(Q, room)``, the scores that the rows can reach, and ``(Q,)``.
+
+    Returns:
+        Where to go on: ``len(rows)``, or earlier when there was no room to keep rows.
+    """
+    count_queries, parts, room = len(sizes), len(visibility), kept.shape[1]
+    products = np.empty((max(count_queries, len(queries)), CHUNK), np.int32)
+    addresses = np.empty(CHUNK + AHEAD, np.int64)
+    spill = np.zeros(codes.shape[1] + 64, np.int8)
+    seen = np.zeros((parts, CHUNK), np.float32)
+    step, lost, half, coded = np.zeros(CHUNK), np.zeros(CHUNK), np.zeros(CHUNK), np.zeros(CHUNK)
+    total, joint, reach, error = np.empty(CHUNK), np.empty(CHUNK), np.empty(CHUNK), np.empty(CHUNK)
+    while begin < len(rows):
+        for q in range(count_queries):
+            if counts[q] + CHUNK > room:
+                counts[q] = _drop(kept_rows[q], kept[q], counts[q], threshold(heaps[q], sizes[q]))
+                if 2 * counts[q] > room or counts[q] + CHUNK > room:
+                    return begin
+        m = min(CHUNK, len(rows) - begin)
+        chunk = rows[begin : begin + m]
+        if len(query) > 0:
+            _multiply_one(codes, chunk, query, spans, products)
+        elif VNNI:
+            _find_addresses(codes, rows, begin, tiles, spill, addresses)
+            _multiply_in_tiles(addresses, m, queries, tiles, products)
+        else:
+            _multiply_plainly(codes, chunk, queries, spans, products)
+        for r in range(m):
+            row = chunk[r]
+            step[r], lost[r] = scale[row], residual[row]
+            half[r], coded[r] = 0.50001 * scale[row] + 2.0**-99, norm[row]
+        for p in range(parts):
+            for r in range(m):
+                seen[p, r] = visibility[p, chunk[r]]
+        for q in range(count_queries):
+            number = numbers[q]
+            _weigh(seen, alpha[q], shown[q], optional, total, joint)
+            least = threshold(heaps[q], sizes[q])
+            bar = least - 2 * TIE
+            passing = 0
+            for r in range(CHUNK):
+                # By Cauchy and Schwarz, or by the largest rounding of one code.
+                bound = min(number[NORM] * lost[r], number[ABSOLUTE] * half[r]) + number[LOST] * coded[r]
+                error[r] = bound
+                score = (np.float64(products[q, r]) - number[CORRECTION]) * (number[STEP] * step[r])
+                reach[r] = (score + bound) * number[SCALE]
+                passing += reach[r] >= bar * (total[r] + prior)
+            if passing == 0:
+                continue
+            for r in range(m):
+                if not (total[r] > 0.0 and reach[r] >= bar * (total[r] + prior)):
+                    continue
+                thresholded = number[MIN_JOINT] > 0.0 and number[OPTIONAL] > 0.0
+                if thresholded and not joint[r] / number[OPTIONAL] >= number[MIN_JOINT]:
+                    continue
+                if len(masks) > 0 and masks[q, begin + r] == 0:
+                    continue
+                ratio = min(number[SCALE] / (total[r] + prior), 1e300)
+                score = (np.float64(products[q, r]) - number[CORRECTION]) * (number[STEP] * step[r]) * ratio
+                slack = error[r] * ratio + TIE
+                # No distance is below 0 or above 2, whatever the bound says.
+                most = min(max(score + slack, -1.0), 1.0)
+                if most < threshold(heaps[q], sizes[q]):
+                    continue
+                kept_rows[q, counts[q]], kept[q, counts[q]] = first_row + chunk[r], most
+                counts[q] += 1
+                sizes[q] = _sink(heaps[q], sizes[q], min(max(score - slack, -1.0), 1.0))
+        begin += m
+    return begin
