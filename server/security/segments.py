@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import threading
 import time
 import zlib
 from collections.abc import Sequence
@@ -32,6 +33,8 @@ SEGMENT_ROWS = 10_000
 SEGMENT_DAYS = 7.0
 PRUNED = "AuditPruned"
 """The row that says that segments were deleted for their age; ``items`` is the last row they held."""
+PRUNING = threading.Lock()
+"""Held while segments are deleted, and by whoever must find all that are listed."""
 
 
 class TrailError(Exception):
@@ -112,12 +115,13 @@ def prune(database: Database, keep_days: float, now: float | None = None) -> lis
             old.append(segment)
     if not old:
         return []
-    with acting(PRUNED), database.write() as connection:
-        touch(count=old[-1].last)
-        connection.execute("DELETE FROM audit_segments WHERE last <= ?", (old[-1].last,))
-    for segment in old:
-        with suppress(FileNotFoundError):
-            (database.folder / FOLDER / segment.name).unlink()
+    with PRUNING:
+        with acting(PRUNED), database.write() as connection:
+            touch(count=old[-1].last)
+            connection.execute("DELETE FROM audit_segments WHERE last <= ?", (old[-1].last,))
+        for segment in old:
+            with suppress(FileNotFoundError):
+                (database.folder / FOLDER / segment.name).unlink()
     return [segment.name for segment in old]
 
 

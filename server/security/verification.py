@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,30 +44,49 @@ class Verdict:
     problem: str
 
 
-def verify(connection: sqlite3.Connection, folder: Path, expected: Head | None = None) -> Verdict:
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What the store itself holds of a trail at one moment: the head, the list of segments, the rows after them."""
+
+    head: Head
+    segments: list[Segment]
+    rows: list[Row]
+
+    @classmethod
+    def read(cls, connection: sqlite3.Connection) -> Ends:
+        """In one short transaction: whoever waits for readers to be gone need not wait for the whole trail."""
+        connection.execute("BEGIN")
+        try:
+            head = Head(*head_of(connection))
+            segments = segments_of(connection)
+            found = connection.execute("SELECT seq, row, digests, hash FROM audit ORDER BY seq").fetchall()
+        finally:
+            connection.execute("ROLLBACK")
+        return cls(head, segments, [Row(*row) for row in found])
+
+
+def verify(ends: Ends, folder: Path, expected: Head | None = None) -> Verdict:
     """Reads the whole trail and recomputes its hashes.
 
     Args:
-        connection: to the store; read in one transaction, so that writes go on beside it.
         folder: the data folder.
         expected: a head noted earlier, which the trail must still hold.
     """
-    connection.execute("BEGIN")
+    walk = _Walk(expected)
+    problem = ""
     try:
-        seq, digest = head_of(connection)
-        walk = _Walk(expected)
-        try:
-            segments = segments_of(connection)
-            if segments:
-                walk.begin(segments[0].before)
-            for row in _rows(connection, folder, segments):
+        if ends.segments:
+            walk.begin(ends.segments[0].before)
+        for segment in ends.segments:
+            for row in segment.load(folder / FOLDER):
                 walk.step(row)
-            walk.end(seq, digest)
-        except TrailError as error:
-            return Verdict(walk.count, walk.first, Head(seq, digest), str(error))
-        return Verdict(walk.count, walk.first, Head(seq, digest), "")
-    finally:
-        connection.execute("ROLLBACK")
+            walk.segment(segment)
+        for row in ends.rows:
+            walk.step(row)
+        walk.end(ends.head)
+    except TrailError as error:
+        problem = str(error)
+    return Verdict(walk.count, walk.first, ends.head, problem)
 
 
 def verify_folder(folder: Path, expected: Head | None = None) -> Verdict:
@@ -77,7 +95,8 @@ def verify_folder(folder: Path, expected: Head | None = None) -> Verdict:
 
     location = f"{(folder / FILE).resolve().as_uri()}?mode=ro"
     with closing(sqlite3.connect(location, uri=True, isolation_level=None)) as connection:
-        return verify(connection, folder, expected)
+        ends = Ends.read(connection)
+    return verify(ends, folder, expected)
 
 
 class _Walk:
@@ -115,10 +134,16 @@ class _Walk:
             self._pruned = max(self._pruned, row.said.items)
         self.count, self._last, self._before = self.count + 1, row.seq, row.hash
 
-    def end(self, seq: int, digest: bytes) -> None:
-        if self._last < seq:
-            raise TrailError(_gap(self._last, seq + 1))
-        if not hmac.compare_digest(self._before, digest) or self._last > seq:
+    def segment(self, segment: Segment) -> None:
+        """The segment has ended."""
+        if self._last != segment.last:
+            raise TrailError(f"segment {segment.name} ends at row {self._last}")
+
+    def end(self, head: Head) -> None:
+        """The trail has ended."""
+        if self._last < head.seq:
+            raise TrailError(_gap(self._last, head.seq + 1))
+        if not hmac.compare_digest(self._before, head.hash) or self._last > head.seq:
             raise TrailError("the last row is another one than the head of the store says")
         if self.first > 1 and self._pruned < self.first - 1:
             raise TrailError(_gap(self._pruned, self.first))
@@ -127,18 +152,6 @@ class _Walk:
                 f"the trail ends at row {self._last}, before row {self._expected.seq} that was noted earlier: "
                 "the trail was cut or an older copy was put back"
             )
-
-
-def _rows(connection: sqlite3.Connection, folder: Path, segments: Sequence[Segment]) -> Iterator[Row]:
-    place = 0
-    for segment in segments:
-        for row in segment.load(folder / FOLDER):
-            yield row
-            place = row.seq
-        if place != segment.last:
-            raise TrailError(f"segment {segment.name} ends at row {place}")
-    found = connection.execute("SELECT seq, row, digests, hash FROM audit ORDER BY seq")
-    yield from (Row(*row) for row in found)
 
 
 def _gap(last: int, following: int) -> str:

@@ -16,7 +16,8 @@ from server.interceptors import Context
 from server.security import caller
 from server.security.query import Page, Question, ask
 from server.security.recorder import Recorder
-from server.security.verification import Head, Verdict, verify
+from server.security.segments import PRUNING
+from server.security.verification import Ends, Head, Verdict, verify
 from server.services.floor import Floor
 from server.version import VERSION
 
@@ -84,8 +85,11 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         await self._recorder.durable()
 
         def work() -> Verdict:
-            with database.read() as connection:
-                return verify(connection, database.folder, expected)
+            # Segments that are listed must not be deleted for their age while they are read.
+            with PRUNING:
+                with database.read() as connection:
+                    ends = Ends.read(connection)
+                return verify(ends, database.folder, expected)
 
         verdict = await asyncio.to_thread(work)
         return admin_pb2.VerifyAuditResponse(

@@ -18,7 +18,7 @@ from server.security.audit import MAX_IDS, Entry
 from server.security.query import Question, ask
 from server.security.segments import FOLDER, PRUNED, prune, seal, sweep
 from server.security.trail import BEGINNING, Digester, append, hash_of, head_of, text_of
-from server.security.verification import Head, Verdict, verify, verify_folder
+from server.security.verification import Ends, Head, Verdict, verify, verify_folder
 
 
 def row(database: Database, method: str = "SearchService/Search", **fields: object) -> tuple[str, bytes]:
@@ -35,7 +35,8 @@ def fill(database: Database, count: int, **fields: object) -> None:
 
 def check(database: Database, head: Head | None = None) -> Verdict:
     with database.read() as connection:
-        return verify(connection, database.folder, head)
+        ends = Ends.read(connection)
+    return verify(ends, database.folder, head)
 
 
 @pytest.fixture
