@@ -16,8 +16,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 class Stranger:
     """A gRPC client that learns services and messages from server reflection alone."""
 
-    def __init__(self, channel: grpc.Channel) -> None:
+    def __init__(self, channel: grpc.Channel, token: str = "") -> None:
         self._channel = channel
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
         self._pool = descriptor_pool.DescriptorPool()
         self._known: set[str] = set()
@@ -48,11 +49,11 @@ class Stranger:
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=answer.FromString,
         )
-        result = stub(iter(request) if descriptor.client_streaming else request, timeout=30)
+        result = stub(iter(request) if descriptor.client_streaming else request, timeout=30, metadata=self._metadata)
         return list(result) if descriptor.server_streaming else result
 
     def _ask(self, request: reflection_pb2.ServerReflectionRequest) -> reflection_pb2.ServerReflectionResponse:
-        (answer,) = self._reflection.ServerReflectionInfo(iter([request]), timeout=30)
+        (answer,) = self._reflection.ServerReflectionInfo(iter([request]), timeout=30, metadata=self._metadata)
         return answer
 
     def _load(self, request: reflection_pb2.ServerReflectionRequest) -> None:
@@ -127,3 +128,17 @@ def test_stranger_hears_of_its_mistake_in_a_rich_error(stranger: Stranger) -> No
         stranger.call("glimpse.v1.SearchService/Search", request)
     assert error.value.code() == grpc.StatusCode.NOT_FOUND  # type: ignore[attr-defined]
     assert "grpc-status-details-bin" in dict(error.value.trailing_metadata())  # type: ignore[attr-defined]
+
+
+def test_stranger_with_a_token_learns_and_calls_and_one_without_is_told_what_to_send(closed: tuple[str, str]) -> None:
+    address, token = closed
+    with grpc.insecure_channel(address) as channel:
+        known = Stranger(channel, token)
+        known.learn("glimpse.v1.AdminService")
+        model = known.call("glimpse.v1.AdminService/GetModel", known.make("glimpse.v1.GetModelRequest"))
+        assert model.name
+        unknown = Stranger(channel)
+        for ask in (unknown.services, lambda: unknown.learn("glimpse.v1.AdminService")):
+            with pytest.raises(grpc.RpcError, match="authorization: Bearer") as error:
+                ask()
+            assert error.value.code() == grpc.StatusCode.UNAUTHENTICATED  # type: ignore[attr-defined]
