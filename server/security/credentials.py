@@ -175,6 +175,7 @@ class AccessFile:
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+            self._give(lock)
         except OSError as error:
             raise AccessError(f"data folder {self.path.parent} cannot be used: {error.strerror}") from error
         try:
@@ -192,6 +193,7 @@ class AccessFile:
         try:
             handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(handle, "w") as file:
+                self._give(handle)
                 json.dump(contents, file, indent=1)
                 file.flush()
                 os.fsync(handle)
@@ -205,3 +207,9 @@ class AccessFile:
             with suppress(OSError):
                 temporary.unlink()
             raise AccessError(f"{self.path} cannot be written: {error.strerror}") from error
+
+    def _give(self, handle: int) -> None:
+        """What root writes belongs to the owner of the folder, or the server could not read it."""
+        owner = self.path.parent.stat()
+        if os.geteuid() == 0 and owner.st_uid != 0:
+            os.fchown(handle, owner.st_uid, owner.st_gid)

@@ -46,6 +46,16 @@ def test_the_file_is_its_owners_alone_and_leaves_no_temporary_file(file: AccessF
     assert sorted(path.name for path in file.path.parent.iterdir()) == ["access.json", "access.lock"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_writes_belongs_to_the_server(file: AccessFile) -> None:
+    file.path.parent.mkdir()
+    os.chown(file.path.parent, 1234, 2345)
+    file.create(Role.READER)
+    for name in ("access.json", "access.lock"):
+        found = (file.path.parent / name).stat()
+        assert (found.st_uid, found.st_gid) == (1234, 2345)
+
+
 def test_a_revoked_token_stays_in_the_list(file: AccessFile) -> None:
     grant, _ = file.create(Role.READER)
     revoked = file.revoke(grant.id)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import queue
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
@@ -179,6 +181,29 @@ def test_each_request_of_a_stream_is_checked(site: Site) -> None:
     refused, found = site.running.search.SearchStream(iter(search), metadata=metadata)
     assert refused.error.code == grpc.StatusCode.PERMISSION_DENIED.value[0]
     assert not found.HasField("error")
+
+
+@pytest.mark.parametrize("kind", ["SearchStream", "Upsert"])
+def test_a_stream_ends_when_its_token_is_revoked(site: Site, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.security.guard.LOOK_SECONDS", 0)
+    file = AccessFile(site.running.settings.data)
+    grant, token = file.create(Role.INDEXER)
+    sent: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    if kind == "Upsert":
+        item = gallery_pb2.Item(item_id="a", image=encoded(person(1)))
+        message: Message = gallery_pb2.UpsertRequest(gallery="crowd", items=[item])
+        stream = site.running.galleries.Upsert(iter(sent.get, None), metadata=bearer(token))
+    else:
+        message = search_pb2.SearchRequest(gallery="crowd", item_id="nobody")
+        stream = site.running.search.SearchStream(iter(sent.get, None), metadata=bearer(token))
+    sent.put(message)
+    next(stream)
+    file.revoke(grant.id)
+    sent.put(message)
+    with pytest.raises(grpc.RpcError, match="not valid any more") as error:
+        next(stream)
+    assert error.value.code() == grpc.StatusCode.UNAUTHENTICATED  # type: ignore[attr-defined]
+    sent.put(None)  # type: ignore[arg-type]  # lets the sending thread end
 
 
 def test_health_is_open_and_reflection_is_for_known_callers(site: Site) -> None:
