@@ -130,7 +130,10 @@ def _print(rows: list[AuditRow]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("row", "time (UTC)", "method", "caller", "gallery", "items", "outcome", "purpose", box=None)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("row", "time (UTC)", "method", "caller", "gallery", "items", "outcome", "purpose"):
+        whole = heading in ("row", "time (UTC)", "method", "items", "outcome")
+        table.add_column(heading, no_wrap=whole, justify="right" if heading in ("row", "items") else "left")
     for row in rows:
         times = f" x{row.calls}" if row.calls > 1 else ""
         table.add_row(

@@ -62,6 +62,7 @@ class Database:
         self._lock_file = _lock(folder)
         try:
             with self.starting():
+                self._own()
                 self._writer = self._connect()
                 try:
                     self._open()
@@ -240,6 +241,13 @@ class Database:
             f"{self._path} is damaged ({reason}). Stop the server, move the damaged file and its -wal and -shm files "
             f"away, and put back a copy from your backup; or save what can be read with: sqlite3 {FILE} .recover"
         )
+
+    def _own(self) -> None:
+        """Makes the file, if there is none, its owner's alone; SQLite gives its log the same mode."""
+        try:
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        except OSError as error:
+            raise StoreError(f"{self._path} cannot be opened: {error.strerror}") from error
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=30)

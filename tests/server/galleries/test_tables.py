@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import stat
 from contextlib import closing
 from pathlib import Path
 
@@ -86,6 +88,18 @@ def test_a_new_store_has_every_table_and_this_format(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / FILE)) as connection:
         assert missing_tables(connection) == []
         assert connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
+
+
+def test_the_files_of_a_new_store_are_their_owners_alone(tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        with closing(Database(tmp_path)):
+            modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    finally:
+        os.umask(old)
+    assert FILE in modes
+    assert f"{FILE}-wal" in modes
+    assert set(modes.values()) == {0o600}
 
 
 @pytest.mark.parametrize("name", TABLES)
