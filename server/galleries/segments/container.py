@@ -92,10 +92,10 @@ class Container:
         self.path = path
         try:
             self.handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            weakref.finalize(self, os.close, self.handle)
+            header = self._header()
         except OSError as error:
             raise SegmentError(f"it cannot be opened ({error.strerror})") from error
-        weakref.finalize(self, os.close, self.handle)
-        header = self._header()
         try:
             self.facts: dict[str, Any] = header["facts"]
             self._table: dict[str, dict[str, Any]] = header["arrays"]
@@ -157,14 +157,21 @@ class Container:
         text = os.pread(self.handle, min(length, MAX_HEADER_BYTES), _START.size)
         if hashlib.sha256(text).digest() != digest:
             raise SegmentError("its header differs from its checksum")
-        header: dict[str, Any] = json.loads(text)
+        try:
+            header: dict[str, Any] = dict(json.loads(text))
+        except (TypeError, ValueError) as error:
+            raise SegmentError("its header is no JSON object") from error
         if header.get("format") != FORMAT:
             raise SegmentError(f"it has format {header.get('format')}, this Glimpse reads {FORMAT}")
         self._first = _first_array(length)
         return header
 
     def _read(self, target: memoryview, offset: int, name: str) -> None:
-        if os.preadv(self.handle, [target], offset) != len(target):
+        try:
+            found = os.preadv(self.handle, [target], offset)
+        except OSError as error:
+            raise SegmentError(f"its array {name!r} cannot be read ({error.strerror})") from error
+        if found != len(target):
             raise SegmentError(f"its array {name!r} ends early")
 
     def _check(self, name: str, number: int, found: int) -> None:
