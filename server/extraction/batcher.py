@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glimpse.parts import PartFeatures
-from server.errors import ResourceExhausted, ServerError, forget_traceback
+from server.errors import ResourceExhausted, ServerError, Unavailable, forget_traceback
 from server.extraction.line import WaitingLine
 from server.extraction.ticket import Extracted, Finish, StageSeconds, Ticket, dropped
 from server.fairness import current_client
@@ -55,6 +55,7 @@ class Batcher:
 
     Args:
         max_batch, delay, limit: as in `WaitingLine`.
+        patience: seconds that one batch may take; a model that takes longer hangs, and nobody is admitted meanwhile.
         finishing: runs `Ticket.finish`; without it the model's thread does, between two batches.
         on_death: called on the event loop when the worker dies; from then on everything is `Unavailable`.
     """
@@ -67,11 +68,14 @@ class Batcher:
         max_batch: int = 8,
         delay: float = 0.0,
         limit: int = 256,
+        patience: float = 60.0,
         finishing: Executor | None = None,
         on_death: Callable[[], None] = lambda: None,
     ) -> None:
         self._model = model
         self._telemetry = telemetry
+        self._patience = patience
+        self._running: list[Ticket] = []
         self._finishing = finishing
         self._on_death = on_death
         self._loop = asyncio.get_running_loop()
@@ -90,10 +94,10 @@ class Batcher:
         return not self._line.dead
 
     @property
-    def busy_seconds(self) -> float:
-        """For how long the model's thread has been at one batch; 0 while it waits for images."""
+    def hung(self) -> bool:
+        """The model's thread has been at one batch for longer than the batcher's patience."""
         since = self._line.busy_since
-        return 0.0 if since is None else time.perf_counter() - since
+        return since is not None and time.perf_counter() - since > self._patience
 
     def admit(self, count: int, *, deadline: float | None = None, bulk: bool = False) -> list[Ticket]:
         """Places in the line for ``count`` images, all or none. Each must be submitted or refused afterwards.
@@ -104,8 +108,10 @@ class Batcher:
 
         Raises:
             ResourceExhausted: the line is full or too long; the error says when to try again.
-            Unavailable: the worker is dead or the server is closing.
+            Unavailable: the worker is dead, the model hangs, or the server is closing.
         """
+        if self.hung:
+            raise self._no_answer()
         try:
             client = current_client()
             self._line.admit(count, bulk=bulk, client=client, deadline=deadline)
@@ -139,6 +145,13 @@ class Batcher:
         self._telemetry.queue_rejected(reason)
         self.refuse(ticket, dropped(reason))
 
+    def abandon(self) -> None:
+        """Tells everybody who waits for a model that hangs that it does; what it still answers is thrown away. To be
+        called on the event loop."""
+        for ticket in self._running:
+            ticket.fail(self._no_answer())
+        self._resolve([(ticket, self._no_answer()) for ticket in self._line.flush()])
+
     async def close(self) -> None:
         """Finishes what was admitted, then ends the thread; a model that hangs is left behind."""
         self._line.close()
@@ -150,7 +163,9 @@ class Batcher:
     def _work(self) -> None:
         try:
             while (batch := self._line.take()) is not None:
+                self._running = batch
                 self._run(batch)
+                self._running = []
         except BaseException as error:
             # Whatever ends this thread, the callers must hear of it: a server that looks healthy and never answers
             # is the worst failure there is.
@@ -261,6 +276,11 @@ class Batcher:
         stage("preprocess", seconds.preprocess)
         stage("queue", seconds.queue)
         stage("inference", seconds.inference)
+
+    def _no_answer(self) -> Unavailable:
+        return Unavailable(
+            f"the model has not answered for {self._patience:g} s; it is being waited for", retry_after=5.0
+        )
 
     def _die(self) -> None:
         waiting = self._line.die()

@@ -143,9 +143,13 @@ class WaitingLine:
 
     def die(self) -> list[Ticket]:
         """Nobody will take any more; returns those who wait."""
+        self._dead = True
+        self._taken = 0
+        return self.flush()
+
+    def flush(self) -> list[Ticket]:
+        """Sends away those who wait; returns them."""
         with self._changed:
-            self._dead = True
-            self._taken = 0
             waiting = [*self._urgent.clear(), *self._bulk.clear()]
             self._leave(waiting)
         return waiting

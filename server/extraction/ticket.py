@@ -107,13 +107,16 @@ class Ticket:
         """Hands the outcome to whoever still waits. On the event loop only."""
         # They refer to the request and to the ticket itself: a circle that only the garbage collector would find.
         self.pixels = self.prepare = self.finish = self.given = None
-        if self.future.done():
-            return
         if isinstance(outcome, BaseException):
-            self.future.set_exception(outcome)
-            self.future.exception()  # a caller who has gone does not fetch it, which asyncio would log as an error
-        else:
+            self.fail(outcome)
+        elif not self.future.done():
             self.future.set_result(outcome)
+
+    def fail(self, error: BaseException) -> None:
+        """Tells whoever still waits, and leaves the ticket to the thread that has it. On the event loop only."""
+        if not self.future.done():
+            self.future.set_exception(error)
+            self.future.exception()  # a caller who has gone does not fetch it, which asyncio would log as an error
 
 
 def dropped(reason: str) -> ServerError:
