@@ -19,6 +19,7 @@ from server.galleries.segments.upkeep import GallerySegments
 from server.galleries.segments.versions import Versions
 from server.galleries.settings import GallerySettings, check_name
 from server.galleries.store import GalleryRow, Store
+from server.security.audit import resolved
 from server.security.caller import visible
 
 RECALL_EVERY = 100
@@ -83,6 +84,8 @@ class Catalog:
         gallery = galleries.get(name)
         if gallery is None:
             gallery = galleries.get(self.aliases.get(name) or "")
+            if gallery is not None:
+                resolved(gallery.settings.name)
         if gallery is None:
             raise NotFound(f"no gallery {name[:80]!r}; {_told(visible(galleries))}", field="gallery")
         return gallery

@@ -186,7 +186,7 @@ class Eraser:
                 audit.touch(people=order.person_ids)
                 digests += self._ledger.record(connection, scope, order.item_ids, order.person_ids, number)
             for each in doomed:
-                audit.touch(each.item_ids, each.person_ids)
+                audit.touch(each.item_ids, each.person_ids, gallery=each.gallery)
                 items = [*each.item_ids, *each.dead]
                 digests += self._ledger.record(connection, each.gallery, items, (), number)
             for gallery, found in kept.items():

@@ -37,6 +37,7 @@ class Entry:
         "gallery",
         "items",
         "method",
+        "others",
         "peer",
         "people",
         "purpose",
@@ -67,6 +68,8 @@ class Entry:
         """Items that were read or changed."""
         self.items: list[str] = []
         self.people: dict[str, None] = {}
+        self.others: list[tuple[str, str, str]] = []
+        """What was changed in galleries that the row does not name: gallery, item and person, one of them empty."""
         self.rows = 0
         """Rows that transactions have written for this entry."""
         self.time = time.time_ns() // 1000
@@ -102,12 +105,17 @@ class Entry:
             if item.person_id:
                 self.people[item.person_id] = None
 
-    def touched(self, items: Iterable[str], people: Iterable[str], count: int | None) -> None:
+    def touched(self, items: Iterable[str], people: Iterable[str], count: int | None, gallery: str) -> None:
         ids = list(items)
+        people = [person for person in people if person]
         self.count += len(ids) if count is None else count
+        if gallery and gallery != self.gallery:
+            found = [(gallery, item, "") for item in ids] + [(gallery, "", person) for person in people]
+            self.others += found[: max(0, MAX_IDS - len(self.others))]
+            return
         self.items += ids[: max(0, MAX_IDS - len(self.items))]
         if len(self.people) < MAX_IDS:
-            self.people.update(dict.fromkeys(person for person in people if person))
+            self.people.update(dict.fromkeys(people))
 
     def written(self) -> None:
         """A transaction has written the row; the call may go on to write more."""
@@ -115,6 +123,7 @@ class Entry:
         self.count = 0
         self.items = []
         self.people = {}
+        self.others = []
 
     def part(self) -> Entry:
         """A row of its own for one request of a stream: this entry then needs none, if all goes well."""
@@ -148,16 +157,24 @@ def begin(entry: Entry | None) -> None:
     _entry.set(entry)
 
 
-def touch(items: Iterable[str] = (), people: Iterable[str] = (), count: int | None = None) -> None:
+def touch(items: Iterable[str] = (), people: Iterable[str] = (), count: int | None = None, gallery: str = "") -> None:
     """Says whom a transaction is about. Called within it, by what changes items.
 
     Args:
         items, people: their ids.
         count: how many items, when not all of them are named.
+        gallery: theirs, when a call may be about several.
     """
     entry = _entry.get()
     if entry is not None:
-        entry.touched(items, people, count)
+        entry.touched(items, people, count, gallery)
+
+
+def resolved(gallery: str) -> None:
+    """The name in the request stands for this gallery. The row names it so, or its people could not be found by it."""
+    entry = _entry.get()
+    if entry is not None:
+        entry.gallery = gallery
 
 
 @contextmanager

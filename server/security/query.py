@@ -36,8 +36,13 @@ class Question:
     person_id: str = ""
 
     def __post_init__(self) -> None:
-        if (self.item_id or self.person_id) and not self.gallery:
+        if self.is_about_someone and not self.gallery:
             raise InvalidArgument("an item or person needs its gallery to be found by", field="gallery")
+
+    @property
+    def is_about_someone(self) -> bool:
+        """The digests say the gallery then: a row about several names none."""
+        return bool(self.item_id or self.person_id)
 
     def matches(self, said: Said) -> bool:
         """Whether a row is wanted, as far as its text says. A method may be given without its service."""
@@ -46,7 +51,7 @@ class Question:
             and (self.until is None or said.time < self.until)
             and (not self.method or self.method in (said.method, said.method.rpartition("/")[2]))
             and (not self.caller or self.caller in (said.caller, said.caller.partition(":")[2]))
-            and (not self.gallery or said.gallery == self.gallery)
+            and (not self.gallery or said.gallery == self.gallery or self.is_about_someone)
             and (not self.code or said.code == self.code)
         )
 

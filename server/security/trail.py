@@ -92,6 +92,7 @@ class Digester:
         gallery = entry.gallery
         ids = [self.item(gallery, item_id) for item_id in dict.fromkeys(entry.items[:MAX_IDS])]
         ids += [self.person(gallery, person_id) for person_id in entry.people]
+        ids += [self.item(other, item) if item else self.person(other, person) for other, item, person in entry.others]
         return b"".join(sorted(ids))
 
     def _digest(self, kind: str, gallery: str, name: str) -> bytes:

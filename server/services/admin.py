@@ -57,13 +57,13 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
     async def QueryAudit(  # type: ignore[override]
         self, request: admin_pb2.QueryAuditRequest, context: Context
     ) -> admin_pb2.QueryAuditResponse:
-        database = self._floor().catalog.database
+        catalog = self._floor().catalog
         question = Question(
             since=wire.microseconds(request.since, "since") if request.HasField("since") else None,
             until=wire.microseconds(request.until, "until") if request.HasField("until") else None,
             method=request.method,
             caller=request.caller,
-            gallery=request.gallery,
+            gallery=catalog.aliases.get(request.gallery) or request.gallery,
             code=request.code,
             item_id=request.item_id,
             person_id=request.person_id,
@@ -71,7 +71,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         before, size = _before(request.page_token), _page_size(request.page_size)
         await self._recorder.durable()
         # Not in the storing threads: looking through a long trail must not hold up what is to be stored.
-        page = await asyncio.to_thread(ask, database, question, before, size)
+        page = await asyncio.to_thread(ask, catalog.database, question, before, size)
         return _page_message(page)
 
     async def VerifyAudit(  # type: ignore[override]

@@ -132,6 +132,7 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
     ) -> search_pb2.SearchResponse:
         call = audit.pending()
         entry = None if call is None else call.part()
+        audit.begin(entry)  # for this task, which is this request's alone
         code = audit.OK
         try:
             if isinstance(request, Refused):

@@ -161,6 +161,24 @@ def test_items_that_are_read_listed_changed_and_deleted_leave_their_rows(trail: 
     assert methods(item_id="b") == set()
 
 
+def test_a_gallery_has_its_own_name_in_every_row_whatever_its_caller_calls_it(trail: Trail) -> None:
+    running = trail.running
+    running.gallery("new-lobby")
+    running.application.floor.catalog.set_alias("lobby", "new-lobby")
+    trail.look()
+    item = gallery_pb2.Item(item_id="a", image=encoded(person(1)), person_id="anna")
+    requests = [gallery_pb2.UpsertRequest(gallery="lobby", items=[item]), gallery_pb2.UpsertRequest(items=[item])]
+    assert len(list(running.galleries.Upsert(iter(requests)))) == 2
+    request = search_pb2.SearchRequest(gallery="lobby", query_image=QUERY)
+    assert running.search.Search(request).matches
+    assert next(running.search.SearchStream(iter([request]))).matches
+    assert next(running.search.SearchAll(request)).matches
+    rows = trail.look()
+    assert [row.gallery for row in rows] == ["new-lobby"] * 5
+    for name in ("lobby", "new-lobby"):
+        assert set(trail.about(gallery=name, person_id="anna")) >= {row.sequence for row in rows}
+
+
 def test_a_change_is_on_disk_with_its_row_when_it_is_acknowledged(server: Running) -> None:
     server.gallery("together")
     before = len(on_disk(server.settings.data))

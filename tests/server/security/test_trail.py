@@ -324,6 +324,21 @@ def test_ids_leave_no_trace_but_digests_of_this_stores_key(tmp_path: Path) -> No
         assert database.key("audit") != key
 
 
+def test_a_row_about_several_galleries_is_found_by_each(database: Database) -> None:
+    with audit.acting("Erase"), database.write():
+        audit.touch(["a"], ["anna"], gallery="lobby")
+        audit.touch(["b"], ["ben"], gallery="door")
+
+    def found(**fields: str) -> list[int]:
+        return [each.seq for each, _ in ask(database, Question(**fields), 0, 10).rows]  # type: ignore[arg-type]
+
+    ((row, said),) = ask(database, Question(), 0, 10).rows
+    assert (said.gallery, said.items, len(row.digests)) == ("", 2, 4 * 12)
+    assert found(gallery="lobby", item_id="a") == found(gallery="door", person_id="ben") == [1]
+    assert found(gallery="door", item_id="a") == found(gallery="lobby", person_id="ben") == []
+    assert found(gallery="lobby") == []
+
+
 def test_digests_are_hmacs() -> None:
     key = bytes(range(32))
     expected = hmac.digest(key, b"person\0lobby\0anna", "sha256")[:12]
