@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.groups import WEIGHTED, layer_groups, nodes_between, nodes_of
+from exporter.rewrites import rewrite
 from glimpse.images import decode_image
 from glimpse.people import PeopleGenerator
 from glimpse.preprocessing import Preprocessing
@@ -26,7 +27,7 @@ MOST_CALIBRATION_IMAGES = 512
 _SEED = 20_002  # of the calibration people: none of training, validation, test, golden samples or gate
 _BATCH = 8
 # Between the backbone's convolutions, so that a block stays in int8 from end to end.
-_BETWEEN = ("Add", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool")
+_BETWEEN = ("Add", "Mul", "Relu", "Clip", "Sigmoid", "MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean")
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 
 
@@ -41,9 +42,10 @@ class Int8Builder:
         """Runs the graph on ``images``, uint8 ``(N, H, W, 3)``, and records the range of every activation."""
         import onnx
 
-        self._model = onnx.load_from_string(graph)
-        self.groups = layer_groups(self._model)
-        self._between = nodes_between(self._model, self.groups, _BETWEEN)
+        original = onnx.load_from_string(graph)
+        self.groups = layer_groups(original)
+        self._between = nodes_between(original, self.groups, _BETWEEN)
+        self._model = rewrite(original)
         self._ranges = _ranges(self._model, images)
 
     def __call__(self, kept: Collection[str]) -> bytes:
@@ -54,7 +56,7 @@ class Int8Builder:
         floats = set(nodes_of(self.groups, kept))
         floats |= {node for node, group in self._between.items() if group in kept}
         converted = [node for group in self.groups for node in group.nodes] + list(self._between)
-        chosen = [node for node in converted if node not in floats]
+        chosen = _reached(self._model, [node for node in converted if node not in floats])
         if not chosen:  # to the quantiser an empty list means every node
             return bytes(self._model.SerializeToString())
         model = type(self._model).FromString(self._model.SerializeToString())
@@ -66,12 +68,32 @@ class Int8Builder:
             activation_qType=QuantType.QUInt8,
             tensors_range=self._ranges,
             nodes_to_quantize=chosen,
-            nodes_to_exclude=sorted(floats),
+            nodes_to_exclude=[node.name for node in self._model.graph.node if node.name not in chosen],
             op_types_to_quantize=[*WEIGHTED, *_BETWEEN],
             extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
         )
         quantizer.quantize_model()
         return bytes(quantizer.model.model.SerializeToString())
+
+
+def _reached(model: Any, chosen: Collection[str]) -> list[str]:
+    """``chosen`` without what lies between floats only: to turn its operands to int8 and back costs what it saves.
+
+    A product with a constant is one of those too.
+    """
+    kept = set(chosen)
+    made: set[str] = set()
+    for node in model.graph.node:
+        if node.name in kept and node.op_type not in WEIGHTED and not made.issuperset(node.input[: _operands(node)]):
+            kept.discard(node.name)
+        if node.name in kept:
+            made.update(node.output)
+    return [name for name in chosen if name in kept]
+
+
+def _operands(node: Any) -> int:
+    """How many inputs of a node are tensors of the image."""
+    return 2 if node.op_type in {"Add", "Mul"} else 1
 
 
 def calibration_images(preprocessing: Preprocessing, folder: Path | None = None) -> NDArray[np.uint8]:
