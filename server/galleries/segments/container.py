@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import mmap
 import os
 import struct
 import weakref
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ UNFINISHED = ".tmp"
 """The suffix of a file that is being written."""
 ALIGNMENT = 4096
 CHUNK_BYTES = 1 << 20
+CHECKSUM_OF_NOTHING = "00000000"
 MAX_HEADER_BYTES = 16 << 20
 
 _START = struct.Struct("<8sI32s")
@@ -41,29 +43,44 @@ class SegmentError(Exception):
     """A segment file is not what was written; its rows are to be taken from the store."""
 
 
-def write(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+class Streamed:
+    """An array that is made while it is written: pieces of whole rows, one after the other, each used at once."""
+
+    def __init__(self, dtype: type[np.generic], shape: tuple[int, ...], pieces: Iterable[NDArray[Any]]) -> None:
+        self.dtype = np.dtype(dtype)
+        self.shape = shape
+        self.pieces = pieces
+
+    @property
+    def nbytes(self) -> int:
+        return self.dtype.itemsize * math.prod(self.shape)
+
+
+def write(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any] | Streamed]) -> None:
     """Writes a file of ``arrays`` and ``facts`` (JSON values); it is on disk when this returns. OSError if it cannot.
 
     A file that is written over stays whole until the new one takes its name.
     """
-    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     table: dict[str, dict[str, Any]] = {}
-    offset = 0
+    size = 0
     for name, array in arrays.items():
-        table[name] = {"dtype": array.dtype.str, "shape": array.shape, "offset": offset, "crc32": _checksums(array)}
-        offset += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
-    header = json.dumps({"format": FORMAT, "facts": facts, "arrays": table, "bytes": offset}).encode()
+        unknown = CHECKSUM_OF_NOTHING * -(-array.nbytes // CHUNK_BYTES)  # as long as the true ones will be
+        table[name] = {"dtype": array.dtype.str, "shape": array.shape, "offset": size, "crc32": unknown}
+        size += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+    first = _first_array(len(_header(facts, table, size)))
     unfinished = path.with_name(path.name + UNFINISHED)
     try:
         with unfinished.open("wb", buffering=0) as file:
-            os.fchmod(file.fileno(), 0o600)
-            _write_all(file.fileno(), _START.pack(MAGIC, len(header), hashlib.sha256(header).digest()) + header)
-            first = _first_array(len(header))
+            handle = file.fileno()
+            os.fchmod(handle, 0o600)
+            os.ftruncate(handle, first + size)
             for name, array in arrays.items():
-                os.lseek(file.fileno(), first + table[name]["offset"], os.SEEK_SET)
-                _write_all(file.fileno(), array.reshape(-1).view(np.uint8).data)
-            os.ftruncate(file.fileno(), first + offset)
-            os.fsync(file.fileno())
+                pieces = array.pieces if isinstance(array, Streamed) else [array]
+                table[name]["crc32"] = _write_array(handle, first + table[name]["offset"], pieces)
+            header = _header(facts, table, size)
+            os.lseek(handle, 0, os.SEEK_SET)
+            _write_all(handle, _START.pack(MAGIC, len(header), hashlib.sha256(header).digest()) + header)
+            os.fsync(handle)
         unfinished.rename(path)
         flush_folder(path.parent)
     except BaseException:
@@ -175,7 +192,7 @@ class Container:
             raise SegmentError(f"its array {name!r} ends early")
 
     def _check(self, name: str, number: int, found: int) -> None:
-        if self._table[name]["crc32"][number] != found:
+        if self._table[name]["crc32"][8 * number : 8 * number + 8] != f"{found:08x}":
             raise SegmentError(f"its array {name!r} differs from its checksum")
 
 
@@ -183,9 +200,28 @@ def _first_array(header_length: int) -> int:
     return -(-(_START.size + header_length) // ALIGNMENT) * ALIGNMENT
 
 
-def _checksums(array: NDArray[Any]) -> list[int]:
-    data = array.reshape(-1).view(np.uint8).data
-    return [zlib.crc32(data[start : start + CHUNK_BYTES]) for start in range(0, len(data), CHUNK_BYTES)]
+def _header(facts: Mapping[str, Any], table: Mapping[str, Any], size: int) -> bytes:
+    return json.dumps({"format": FORMAT, "facts": facts, "arrays": table, "bytes": size}).encode()
+
+
+def _write_array(handle: int, offset: int, pieces: Iterable[NDArray[Any]]) -> str:
+    """Writes the pieces from ``offset`` on; returns the checksums of their chunks."""
+    os.lseek(handle, offset, os.SEEK_SET)
+    checksums: list[str] = []
+    checksum, filled = 0, 0
+    for piece in pieces:
+        data = np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data
+        _write_all(handle, data)
+        while data:
+            part = data[: CHUNK_BYTES - filled]
+            checksum, filled = zlib.crc32(part, checksum), filled + len(part)
+            data = data[len(part) :]
+            if filled == CHUNK_BYTES:
+                checksums.append(f"{checksum:08x}")
+                checksum, filled = 0, 0
+    if filled:
+        checksums.append(f"{checksum:08x}")
+    return "".join(checksums)
 
 
 def _write_all(handle: int, data: bytes | memoryview) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from server.galleries.segments.container import UNFINISHED, SegmentError, flush_
 from server.galleries.segments.sealed import SealedSegment
 
 FOLDER = "segments"
+OPENED_AT_ONCE = 4
 _NAME = re.compile(r"(\d+)-(\d+)\.seg")
 
 _log = logging.getLogger(__name__)
@@ -39,15 +41,19 @@ class SegmentFolder:
 
     def open(self, gallery: int, schema: PartSchema, facts: Mapping[str, Any], *, compact: bool) -> list[SealedSegment]:
         """The gallery's sound segments, oldest first."""
-        segments = []
-        for number, path in self._files(gallery):
-            self._last[gallery] = number
+
+        def opened(path: Path) -> SealedSegment | None:
             try:
-                segments.append(SealedSegment(path, schema, facts, compact=compact))
+                return SealedSegment(path, schema, facts, compact=compact, fresh=False)
             except SegmentError as error:
                 _log.warning("segment file %s is left out and its items are indexed anew: %s", path.name, error)
                 self.remove(path)
-        return segments
+                return None
+
+        files = self._files(gallery)
+        self._last[gallery] = max((number for number, _ in files), default=0)
+        with ThreadPoolExecutor(OPENED_AT_ONCE) as threads:  # checking is done by the processor, reading by the disk
+            return [segment for segment in threads.map(opened, (path for _, path in files)) if segment]
 
     def next(self, gallery: int) -> Path:
         """The path of a new file."""

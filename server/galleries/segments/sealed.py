@@ -50,19 +50,20 @@ class SealedBlock:
 
 
 class SealedSegment:
-    """See `Segment`; opening checks every byte of the file.
+    """See `Segment`; opening checks every byte of the file, unless this process has just written it.
 
     Args:
         path: the file.
         schema: the gallery's.
         facts: what the file must say of its gallery.
         compact: leave the int8 codes on disk, for a gallery that is searched by its compact codes.
+        fresh: check only what is loaded.
 
     Raises:
         SegmentError: the file is missing, damaged, of another gallery or format.
     """
 
-    def __init__(self, path: Path, schema: PartSchema, facts: Mapping[str, Any], *, compact: bool) -> None:
+    def __init__(self, path: Path, schema: PartSchema, facts: Mapping[str, Any], *, compact: bool, fresh: bool) -> None:
         container = Container(path)
         if any(container.facts.get(name) != value for name, value in facts.items()):
             raise SegmentError("it belongs to another gallery")
@@ -74,7 +75,8 @@ class SealedSegment:
         array = {name: container.loaded(name) for name in loaded}
         for name in container.names:
             if name not in array:
-                container.verify(name)
+                if not fresh:
+                    container.verify(name)
                 if name != VECTORS:
                     array[name] = container.mapped(name)
         self._fill(container, array, schema)

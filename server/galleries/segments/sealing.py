@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from server.galleries.blocks import Block
 from server.galleries.codes import pattern_order
 from server.galleries.items import Int64
 from server.galleries.segments import container
+from server.galleries.segments.container import Streamed
 from server.galleries.segments.sealed import CODES, VECTORS
 from server.galleries.segments.texts import Lookup, pack
 from server.galleries.snapshots import Snapshot
 
-GATHERED_AT_ONCE = 4096
+GATHERED_AT_ONCE = 1024
 GONE = -1
 """The row id of an item that the store no longer has in this version."""
 
@@ -30,24 +32,40 @@ def sealing_order(snapshot: Snapshot) -> Int64:
 def seal(path: Path, facts: Mapping[str, Any], snapshot: Snapshot, rows: Int64, row_ids: Int64) -> None:
     """Writes the file of these rows of the snapshot, whose ids in the store are ``row_ids``. OSError if it cannot."""
     facts = {**facts, "rows": len(rows), "sequence": int(snapshot.gathered("sequences", rows).max(initial=0))}
-    container.write(path, facts, _features(snapshot, rows) | _metadata(snapshot, rows, row_ids))
+    container.write(path, facts, {**_features(snapshot, rows), **_metadata(snapshot, rows, row_ids)})
 
 
-def _features(snapshot: Snapshot, rows: Int64) -> dict[str, NDArray[Any]]:
-    width = snapshot.schema.width
-    vectors, codes = np.empty((len(rows), width), np.float16), np.empty((len(rows), width), np.int8)
+def _features(snapshot: Snapshot, rows: Int64) -> dict[str, NDArray[Any] | Streamed]:
+    shape = (len(rows), snapshot.schema.width)
     numbers = {name: np.empty(len(rows), np.float32) for name in ("scale", "residual", "norm")}
+    for block, places, local in _spread(snapshot, rows):
+        for name, column in numbers.items():
+            column[places] = getattr(block.codes, name)[local]
+    return {
+        CODES: Streamed(np.int8, shape, _gathered(snapshot, rows, np.int8, lambda block, at: block.codes.codes[at])),
+        "visibility": snapshot.visibility(rows),
+        **numbers,
+        VECTORS: Streamed(np.float16, shape, _gathered(snapshot, rows, np.float16, lambda block, at: block.read(at))),
+    }
+
+
+def _spread(snapshot: Snapshot, rows: Int64) -> Iterator[tuple[Block, Int64, Int64]]:
+    """For each block the places in ``rows`` that it has, and which of its own rows those are."""
+    order = np.argsort(rows, kind="stable")
+    for block, at, local in snapshot.split(rows[order]):
+        yield block, order[at], local
+
+
+def _gathered(
+    snapshot: Snapshot, rows: Int64, dtype: type[np.generic], read: Callable[[Block, Int64], NDArray[Any]]
+) -> Iterator[NDArray[Any]]:
+    """An array's rows in pieces; all of them use the same memory, for fresh pages cost more than the copying."""
+    buffer = np.empty((min(len(rows), GATHERED_AT_ONCE), snapshot.schema.width), dtype)
     for start in range(0, len(rows), GATHERED_AT_ONCE):
         chunk = rows[start : start + GATHERED_AT_ONCE]
-        order = np.argsort(chunk, kind="stable")
-        for block, at, local in snapshot.split(chunk[order]):
-            places = start + order[at]
-            vectors[places] = block.read(local)
-            codes[places] = block.codes.codes[local]
-            for name, column in numbers.items():
-                column[places] = getattr(block.codes, name)[local]
-    visibility = snapshot.visibility(rows)
-    return {CODES: codes, "visibility": visibility, **numbers, VECTORS: vectors}
+        for block, places, local in _spread(snapshot, chunk):
+            buffer[places] = read(block, local)
+        yield buffer[: len(chunk)]
 
 
 def _metadata(snapshot: Snapshot, rows: Int64, row_ids: Int64) -> dict[str, NDArray[Any]]:

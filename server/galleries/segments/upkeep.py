@@ -72,7 +72,7 @@ class GallerySegments:
             return None, rows
         path = self._folder.next(self._gallery)
         seal(path, self._facts, chosen, rows, row_ids)
-        return SealedSegment(path, self._schema, self._facts, compact=self._compact), rows
+        return SealedSegment(path, self._schema, self._facts, compact=self._compact, fresh=True), rows
 
     def removed(self, segments: Sequence[Segment]) -> list[Path]:
         """Removes the files of segments that are not used any more; returns which those were."""

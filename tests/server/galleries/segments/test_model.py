@@ -206,6 +206,7 @@ class Model:
         assert self.gallery.sequence == sequence
 
 
+@pytest.mark.timeout(60 + OPERATIONS // 20)  # each write waits for the disk
 def test_a_gallery_answers_as_a_dictionary_and_the_oracle_do(tmp_path: Path) -> None:
     model = Model(tmp_path, np.random.default_rng(SEED))
     try:
