@@ -23,8 +23,10 @@ from glimpse.cli.export import export
 from glimpse.cli.gallery import gallery
 from glimpse.cli.health import health
 from glimpse.cli.index import index
+from glimpse.cli.keeping import alias, erase, migrate, snapshot
 from glimpse.cli.model import model
 from glimpse.cli.occlude import occlude
+from glimpse.cli.restore import restore
 from glimpse.cli.search import search
 from glimpse.cli.serve import serve
 from glimpse.cli.token import token
@@ -39,13 +41,18 @@ main = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-SERVING, TRAINING, CHECKING = "Serve and search", "Train", "Look inside"
+SERVING, KEEPING, TRAINING, CHECKING = "Serve and search", "Keep and forget", "Train", "Look inside"
 
 main.command(rich_help_panel=SERVING)(demo)
 main.command(rich_help_panel=SERVING)(serve)
 main.command(rich_help_panel=SERVING)(index)
 main.command(rich_help_panel=SERVING)(search)
 main.add_typer(gallery, rich_help_panel=SERVING)
+main.command(rich_help_panel=KEEPING)(erase)
+main.add_typer(snapshot, rich_help_panel=KEEPING)
+main.command(rich_help_panel=KEEPING)(restore)
+main.add_typer(alias, rich_help_panel=KEEPING)
+main.command(rich_help_panel=KEEPING)(migrate)
 main.add_typer(token, rich_help_panel=SERVING)
 main.add_typer(audit, rich_help_panel=SERVING)
 main.command(rich_help_panel=TRAINING)(train)

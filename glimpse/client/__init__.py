@@ -24,6 +24,7 @@ from glimpse.client.errors import (
     Unauthenticated,
     Unavailable,
 )
+from glimpse.client.keeping import EraseReport, MigrationInfo, RestoredGallery, SnapshotInfo
 from glimpse.client.values import (
     Box,
     Extraction,
@@ -52,6 +53,7 @@ __all__ = [
     "Box",
     "Client",
     "DeadlineExceeded",
+    "EraseReport",
     "Extraction",
     "FailedPrecondition",
     "Filter",
@@ -63,6 +65,7 @@ __all__ = [
     "Item",
     "ItemResult",
     "Match",
+    "MigrationInfo",
     "ModelInfo",
     "NotFound",
     "PartMatch",
@@ -70,9 +73,11 @@ __all__ = [
     "Query",
     "RefusedImage",
     "ResourceExhausted",
+    "RestoredGallery",
     "SearchOptions",
     "SearchResult",
     "ServerStats",
+    "SnapshotInfo",
     "StoredItem",
     "Timings",
     "Unauthenticated",

@@ -14,6 +14,7 @@ from glimpse.client import batches, conversions, errors
 from glimpse.client.audit import AuditQuestion, AuditRow, AuditVerdict, rows_of, verdict
 from glimpse.client.channel import Connection
 from glimpse.client.errors import GlimpseError
+from glimpse.client.keeping import KeepingCalls
 from glimpse.client.values import (
     Extraction,
     Filter,
@@ -45,7 +46,7 @@ UPSERT_WINDOW = 4
 """Batches of `Client.upsert` under way at once."""
 
 
-class Client:
+class Client(KeepingCalls):
     """A connection to one server; close it, or use it as a context manager. Threads may share it.
 
     Every method raises `GlimpseError` (its subclasses name the gRPC status) when the server refuses or cannot be

@@ -6,6 +6,8 @@ import threading
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
+
 from server.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from server.galleries.aliases import Aliases
 from server.galleries.background import Background
@@ -13,6 +15,7 @@ from server.galleries.columns import Columns
 from server.galleries.custody import Custody
 from server.galleries.database import Database, StoreError
 from server.galleries.gallery import Gallery
+from server.galleries.migration import Migrations
 from server.galleries.restoring import check_name_is_free
 from server.galleries.segments.folder import SegmentFolder
 from server.galleries.segments.upkeep import GallerySegments
@@ -38,6 +41,7 @@ class Catalog:
         self._galleries: dict[str, Gallery] = {}
         self.aliases = Aliases(store.database)
         self.custody = Custody(self, store)
+        self.migrations = Migrations(self)
 
     @classmethod
     def open(cls, data_dir: Path | str, *, recall_every: int = RECALL_EVERY) -> Catalog:
@@ -78,6 +82,11 @@ class Catalog:
             self._galleries = dict(sorted({**self._galleries, settings.name: gallery}.items()))
         return gallery
 
+    def ensure(self, settings: GallerySettings) -> None:
+        """Makes the gallery if there is none of its name."""
+        if settings.name not in self._galleries:
+            self.create(settings)
+
     def get(self, name: str) -> Gallery:
         """The gallery of that name or alias. NotFound, naming a few that exist, if there is none."""
         galleries = self._galleries
@@ -114,6 +123,7 @@ class Catalog:
                     field="gallery",
                 )
             deleted = gallery.drop()
+            self.migrations.forget(name)
             self._galleries = {key: gallery for key, gallery in self._galleries.items() if key != name}
         return deleted
 
@@ -125,14 +135,31 @@ class Catalog:
             NotFound: no such gallery.
             AlreadyExists: a gallery has the name.
         """
-        check_name(alias, "alias")
+        self.check_alias(alias)
         with self._lock:
-            if alias in self._galleries:
-                raise AlreadyExists(f"{alias!r} is a gallery and cannot be an alias", field="alias")
+            self.check_alias(alias)
             target = self.get(gallery).settings.name
             before = self.aliases.get(alias) or ""
             self.aliases.set(alias, target)
         return before
+
+    def check_alias(self, alias: str) -> None:
+        """InvalidArgument for a bad name, AlreadyExists if a gallery has it."""
+        check_name(alias, "alias")
+        if alias in self._galleries:
+            raise AlreadyExists(f"{alias!r} is a gallery and cannot be an alias", field="alias")
+
+    def move_alias(self, alias: str, old: str, sequence: int, new: str) -> bool:
+        """Makes an alias stand for ``new``, if the last write of gallery ``old`` is still ``sequence``; or not."""
+        with self._lock:
+            self.check_alias(alias)
+            self.get(new)
+            # Chooses nothing, and holds writes back.
+            with self.get(old).erasing(lambda snapshot: np.zeros(snapshot.rows, np.bool_)) as nothing:
+                same = nothing.sequence == sequence + 1
+                if same:
+                    self.aliases.set(alias, new)
+            return same
 
     def delete_alias(self, alias: str) -> None:
         """Removes an alias; the gallery stays. NotFound if there is none."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from glimpse.bundle import ModelIdentity
@@ -39,15 +41,25 @@ class Custody:
             if self._eraser.is_unfinished:
                 self._eraser.finish()
 
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Nobody is erased and nothing restored during the block."""
+        with self._lock:
+            yield
+
     def erase(self, order: Order) -> EraseReport:
         """See `Eraser.erase`."""
         with self._lock:
             return self._eraser.erase(order)
 
     def expire(self, now_us: int) -> int:
-        """See `Eraser.expire`."""
-        with self._lock:
+        """See `Eraser.expire`. What a backup or a restore holds up is for the next time."""
+        if not self._lock.acquire(blocking=False):
+            return 0
+        try:
             return self._eraser.expire(now_us)
+        finally:
+            self._lock.release()
 
     def back_up(self, gallery: str, name: str = "") -> Backup:
         """See `Backups.create`."""

@@ -239,7 +239,8 @@ class Database:
         """The error for contents that are not what was written."""
         return StoreError(
             f"{self._path} is damaged ({reason}). Stop the server, move the damaged file and its -wal and -shm files "
-            f"away, and put back a copy from your backup; or save what can be read with: sqlite3 {FILE} .recover"
+            f"away, and put back a copy from your backup; or begin anew from the snapshots in the data folder with: "
+            f"glimpse restore --data FOLDER; or save what can be read with: sqlite3 {FILE} .recover"
         )
 
     def _own(self) -> None:

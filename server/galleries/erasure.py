@@ -90,8 +90,12 @@ class Eraser:
             ResourceExhausted, Unavailable: the disk is full or fails. If the message says so, the items are gone from
                 the store and the searches all the same, and the files will be put right without another call.
         """
-        galleries = [self._catalog.get(order.gallery)] if order.gallery is not None else self._catalog.list()
-        name = galleries[0].settings.name if order.gallery is not None else None
+        galleries: Sequence[Gallery] = self._catalog.list()
+        name = None
+        if order.gallery is not None:
+            name = self._catalog.get(order.gallery).settings.name
+            reached = {name, *self._catalog.migrations.fed_by(name)}
+            galleries = [gallery for gallery in galleries if gallery.settings.name in reached]
         kept = self._backups.matching(name, order.fits) if order.filter else {}
         self._backups.check()
         return self._erase(galleries, name, order.mask, order, {key: ids(found) for key, found in kept.items()})
@@ -239,7 +243,7 @@ class Eraser:
         name = gallery.settings.name
         items, people, number = remembered.get(name, ([], [], 0))
         if any(other != number and ({EVERYWHERE, name} & set(names)) for other, names in unfinished.items()):
-            items, people = gallery.dead()
+            items, people = _dead(gallery.snapshot)
         if items or people:
             gone = gallery.purge(items, people)
             done.files += [self._touched(path, "replaced without them, or removed") for path in gone]
@@ -251,6 +255,12 @@ class Eraser:
 def ids(items: Iterable[object]) -> list[str]:
     """The item ids of items of a backup."""
     return [str(getattr(item, "item_id", "")) for item in items]
+
+
+def _dead(snapshot: Snapshot) -> tuple[Sequence[str], Sequence[str]]:
+    """Items and people of which there are deleted or replaced rows."""
+    item_ids, person_ids, _, _ = snapshot.texts(np.flatnonzero(~snapshot.alive))
+    return item_ids, [person for person in dict.fromkeys(person_ids) if person]
 
 
 def _unfinished(error: Exception) -> ServerError:

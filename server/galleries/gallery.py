@@ -64,7 +64,8 @@ class Gallery:
     ) -> None:
         self.settings = settings
         self._store = store
-        self._key = key
+        self.key = key
+        """What the store knows it by."""
         self._columns = columns
         self._snapshot = columns.snapshot(sequence)
         self._writing = threading.Lock()
@@ -78,9 +79,9 @@ class Gallery:
         self._searcher = Searcher(settings, background, recall_every)
 
     @property
-    def key(self) -> int:
-        """What the store knows it by."""
-        return self._key
+    def snapshot(self) -> Snapshot:
+        """What it holds as of its last write."""
+        return self._snapshot
 
     @property
     def sequence(self) -> int:
@@ -104,8 +105,12 @@ class Gallery:
             fast_recall=self._searcher.pace.recall,
         )
 
-    def upsert(self, items: Sequence[NewItem]) -> int:
+    def upsert(self, items: Sequence[NewItem], *, stored_at: Sequence[int] | None = None) -> int:
         """Adds or replaces items in one transaction; the last of equal ids wins. Returns the committed sequence.
+
+        Args:
+            items: what is stored.
+            stored_at: since when distinct items are kept, for those that were in another gallery before; else now.
 
         Raises:
             InvalidArgument: features that do not fit the gallery's schema; nothing is stored then.
@@ -116,6 +121,8 @@ class Gallery:
         with self._writing:
             sequence = self._next_sequence()
             batch = make_batch(list(last.values()), self.settings.schema, sequence, time.time_ns() // 1000)
+            if stored_at is not None:
+                batch = replace(batch, stored_at=np.array(stored_at, np.int64))
             images = [item.image for item in last.values()] if self.settings.keep_images else None
             self._write(batch, sequence, images)
         return sequence
@@ -191,7 +198,7 @@ class Gallery:
             rows = np.flatnonzero(mask & snapshot.alive)
             item_ids, person_ids, _, _ = snapshot.texts(rows)
             dead = snapshot.texts(np.flatnonzero(mask & ~snapshot.alive))[0]
-            yield Doomed(self._key, self.settings.name, sequence, item_ids, person_ids, dead)
+            yield Doomed(self.key, self.settings.name, sequence, item_ids, person_ids, dead)
             if len(rows):
                 self._columns.kill(rows)
                 self._publish(sequence)
@@ -202,14 +209,19 @@ class Gallery:
         item = self._item(snapshot, item_id, vectors=True)
         if not image or not self.settings.keep_images:
             return item
-        sequence, data = self._store.image(self._key, item_id)
+        sequence, data = self._store.image(self.key, item_id)
         if sequence != item.sequence:
             # Written meanwhile: ask again while nobody writes, so that image and item belong together.
             with self._writing:
                 snapshot = self._snapshot
                 item = self._item(snapshot, item_id, vectors=True)
-                _, data = self._store.image(self._key, item_id)
+                _, data = self._store.image(self.key, item_id)
         return replace(item, image=data)
+
+    def image(self, item_id: str, sequence: int) -> bytes | None:
+        """The kept image of an item as write ``sequence`` left it; None if there is none, or another by now."""
+        stored, data = self._store.image(self.key, item_id)
+        return data if stored == sequence else None
 
     def features(self, item_id: str) -> PartFeatures:
         """The item's stored features, one row, decoded to float32. NotFound if there is none."""
@@ -249,7 +261,7 @@ class Gallery:
             StoreError: the store cannot be read, or an item is in it twice.
         """
         schema = self.settings.schema
-        for batch in self._store.batches(self._key, row_ids, (schema.width, len(schema))):
+        for batch in self._store.batches(self.key, row_ids, (schema.width, len(schema))):
             with self._writing:
                 if self._columns.extend(batch):
                     raise self._store.damaged(f"gallery {self.settings.name!r} holds an item twice")
@@ -274,12 +286,6 @@ class Gallery:
                     with self._writing:
                         self._tending_is_due, self._tend_from = False, time.monotonic() + RETRY_SECONDS
                     return
-
-    def dead(self) -> tuple[Sequence[str], Sequence[str]]:
-        """Items and people of which there are deleted or replaced rows."""
-        snapshot = self._snapshot
-        item_ids, person_ids, _, _ = snapshot.texts(np.flatnonzero(~snapshot.alive))
-        return item_ids, [person for person in dict.fromkeys(person_ids) if person]
 
     def purge(self, item_ids: Collection[str], person_ids: Collection[str] = ()) -> Sequence[Path]:
         """Makes the index forget deleted and replaced items for good; what is alive stays.
@@ -311,7 +317,7 @@ class Gallery:
         """Removes the gallery from the store and forgets its items; returns how many there were. For the catalog."""
         with self.retiring():
             items = self._snapshot.live
-            self._store.drop(self._key)
+            self._store.drop(self.key)
         return items
 
     @contextmanager
@@ -320,7 +326,7 @@ class Gallery:
         its key. It is forgotten when the block ends, unless it raises. For the catalog."""
         with self._writing:
             self._next_sequence()
-            yield self._key
+            yield self.key
             self._dropped = True
             self._columns = Columns(self.settings.schema)
             self._snapshot = self._columns.snapshot(self._snapshot.sequence)
@@ -349,7 +355,7 @@ class Gallery:
 
     def _write(self, batch: Batch, sequence: int, images: Sequence[bytes | None] | None) -> None:
         self._columns.reserve(len(batch))
-        self._columns.extend(self._store.upsert(self._key, batch, sequence, images))
+        self._columns.extend(self._store.upsert(self.key, batch, sequence, images))
         self._publish(sequence)
 
     def _remove(self, rows: Int64) -> int:
@@ -357,7 +363,7 @@ class Gallery:
             return 0
         snapshot = self._snapshot
         sequence = snapshot.sequence + 1
-        self._store.delete(self._key, snapshot.texts(rows)[0], sequence)
+        self._store.delete(self.key, snapshot.texts(rows)[0], sequence)
         self._columns.kill(rows)
         self._publish(sequence)
         return len(rows)

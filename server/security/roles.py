@@ -76,6 +76,18 @@ ACCESS: Mapping[str, Access] = {
     _GALLERY + "ListItems": Access(Role.READER, people="items"),
     _GALLERY + "UpdateItem": Access(Role.INDEXER),
     _GALLERY + "DeleteItems": Access(Role.INDEXER),
+    _GALLERY + "Erase": Access(Role.ADMIN),
+    _GALLERY + "CreateSnapshot": Access(Role.ADMIN),
+    # A snapshot may be of any gallery, and become any.
+    _GALLERY + "ListSnapshots": Access(Role.ADMIN, _NONE, whole_server=True, audit=False),
+    _GALLERY + "DeleteSnapshot": Access(Role.ADMIN, _NONE, whole_server=True),
+    _GALLERY + "RestoreSnapshot": Access(Role.ADMIN, _NONE, whole_server=True),
+    _GALLERY + "SetAlias": Access(Role.ADMIN, ("alias", "gallery")),
+    # Tells only of the aliases and galleries that the caller may use.
+    _GALLERY + "ListAliases": Access(Role.READER, _NONE, audit=False),
+    _GALLERY + "DeleteAlias": Access(Role.ADMIN, ("alias",)),
+    _GALLERY + "MigrateGallery": Access(Role.ADMIN, _NONE, whole_server=True),
+    _GALLERY + "ListMigrations": Access(Role.ADMIN, _NONE, whole_server=True, audit=False),
     _ADMIN + "GetModel": Access(Role.READER, _NONE, audit=False),
     _ADMIN + "GetStats": Access(Role.READER, _NONE, audit=False),
     _ADMIN + "QueryAudit": Access(Role.ADMIN, _NONE, whole_server=True),

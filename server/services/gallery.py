@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from glimpse.parts import PartFeatures
-from protos.glimpse.v1 import gallery_pb2, gallery_pb2_grpc
+from protos.glimpse.v1 import gallery_pb2
 from server import wire
 from server.errors import InvalidArgument
 from server.galleries.gallery import Gallery
@@ -19,6 +19,9 @@ from server.interceptors import Context, deadline_of, note
 from server.parsing import Refused
 from server.security import caller
 from server.services.floor import Floor
+from server.services.gallery_keeping import Keeping
+from server.services.gallery_migrating import Migrating
+from server.services.reports import gallery_message
 from server.services.upsert import Upserts
 
 DEFAULT_PAGE = 100
@@ -26,11 +29,12 @@ MAX_PAGE = 1000
 PAGE_BYTES = 3 << 20
 
 
-class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
+class GalleryService(Keeping, Migrating):
     """`floor` is called at every request: it is there only once the server has loaded."""
 
     def __init__(self, floor: Callable[[], Floor]) -> None:
         self._floor = floor
+        self._migrating = {}
 
     async def CreateGallery(  # type: ignore[override]  # the stub allows sync and async at once
         self, request: gallery_pb2.CreateGalleryRequest, context: Context
@@ -39,21 +43,21 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         settings = _settings_of(request, floor)
         gallery = await floor.store(lambda: floor.catalog.create(settings))
         note(gallery=request.gallery)
-        return await floor.store(lambda: _report(gallery))
+        return await floor.store(lambda: gallery_message(gallery))
 
     async def GetGallery(  # type: ignore[override]
         self, request: gallery_pb2.GetGalleryRequest, context: Context
     ) -> gallery_pb2.Gallery:
         floor = self._floor()
         gallery = floor.catalog.get(request.gallery)
-        return await floor.store(lambda: _report(gallery))
+        return await floor.store(lambda: gallery_message(gallery))
 
     async def ListGalleries(  # type: ignore[override]
         self, request: gallery_pb2.ListGalleriesRequest, context: Context
     ) -> gallery_pb2.ListGalleriesResponse:
         floor = self._floor()
         mine = [gallery for gallery in floor.catalog.list() if caller.current().may_use(gallery.settings.name)]
-        reports = await floor.store(lambda: [_report(gallery) for gallery in mine])
+        reports = await floor.store(lambda: [gallery_message(gallery) for gallery in mine])
         return gallery_pb2.ListGalleriesResponse(galleries=sorted(reports, key=lambda report: report.gallery))
 
     async def DeleteGallery(  # type: ignore[override]
@@ -168,26 +172,6 @@ def _settings_of(request: gallery_pb2.CreateGalleryRequest, floor: Floor) -> Gal
         ),
         created_at_us=time.time_ns() // 1000,
     )
-
-
-def _report(gallery: Gallery) -> gallery_pb2.Gallery:
-    settings, report = gallery.settings, gallery.report()
-    message = gallery_pb2.Gallery(
-        gallery=settings.name,
-        items=report.items,
-        bytes=report.bytes,
-        sequence=report.sequence,
-        model=wire.gallery_model(settings),
-        schema=wire.schema_message(settings.schema),
-        keep_images=settings.keep_images,
-        require_purpose=settings.require_purpose,
-        created_at=wire.timestamp_of(settings.created_at_us),
-    )
-    if settings.retention_us is not None:
-        message.retention.FromMicroseconds(settings.retention_us)
-    if settings.latency_target_us is not None:
-        message.latency_target.FromMicroseconds(settings.latency_target_us)
-    return message
 
 
 def _item_message(item: StoredItem, gallery: Gallery, *, features: bool) -> gallery_pb2.StoredItem:

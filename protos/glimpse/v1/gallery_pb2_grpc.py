@@ -80,6 +80,56 @@ class GalleryServiceStub:
                 request_serializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.DeleteItemsRequest.SerializeToString,
                 response_deserializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.DeleteItemsResponse.FromString,
                 _registered_method=True)
+        self.Erase = channel.unary_unary(
+                '/glimpse.v1.GalleryService/Erase',
+                request_serializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.EraseRequest.SerializeToString,
+                response_deserializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.EraseReport.FromString,
+                _registered_method=True)
+        self.CreateSnapshot = channel.unary_unary(
+                '/glimpse.v1.GalleryService/CreateSnapshot',
+                request_serializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.CreateSnapshotRequest.SerializeToString,
+                response_deserializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.Snapshot.FromString,
+                _registered_method=True)
+        self.ListSnapshots = channel.unary_unary(
+                '/glimpse.v1.GalleryService/ListSnapshots',
+                request_serializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.ListSnapshotsRequest.SerializeToString,
+                response_deserializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.ListSnapshotsResponse.FromString,
+                _registered_method=True)
+        self.DeleteSnapshot = channel.unary_unary(
+                '/glimpse.v1.GalleryService/DeleteSnapshot',
+                request_serializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.DeleteSnapshotRequest.SerializeToString,
+                response_deserializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.DeleteSnapshotResponse.FromString,
+                _registered_method=True)
+        self.RestoreSnapshot = channel.unary_unary(
+                '/glimpse.v1.GalleryService/RestoreSnapshot',
+                request_serializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.RestoreSnapshotRequest.SerializeToString,
+                response_deserializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.RestoreSnapshotResponse.FromString,
+                _registered_method=True)
+        self.SetAlias = channel.unary_unary(
+                '/glimpse.v1.GalleryService/SetAlias',
+                request_serializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.SetAliasRequest.SerializeToString,
+                response_deserializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.SetAliasResponse.FromString,
+                _registered_method=True)
+        self.ListAliases = channel.unary_unary(
+                '/glimpse.v1.GalleryService/ListAliases',
+                request_serializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.ListAliasesRequest.SerializeToString,
+                response_deserializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.ListAliasesResponse.FromString,
+                _registered_method=True)
+        self.DeleteAlias = channel.unary_unary(
+                '/glimpse.v1.GalleryService/DeleteAlias',
+                request_serializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.DeleteAliasRequest.SerializeToString,
+                response_deserializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.DeleteAliasResponse.FromString,
+                _registered_method=True)
+        self.MigrateGallery = channel.unary_unary(
+                '/glimpse.v1.GalleryService/MigrateGallery',
+                request_serializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.MigrateGalleryRequest.SerializeToString,
+                response_deserializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.Migration.FromString,
+                _registered_method=True)
+        self.ListMigrations = channel.unary_unary(
+                '/glimpse.v1.GalleryService/ListMigrations',
+                request_serializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.ListMigrationsRequest.SerializeToString,
+                response_deserializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.ListMigrationsResponse.FromString,
+                _registered_method=True)
 
 
 class GalleryServiceServicer:
@@ -150,6 +200,79 @@ class GalleryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Erase(self, request, context):
+        """Removes items from everything that the server keeps: the store and its log, the index, images, snapshots.
+        When it returns, no file of the data folder holds them, and no older snapshot brings them back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateSnapshot(self, request, context):
+        """Writes a gallery, as of its last write, to one file below snapshots/ of the data folder; writes go on meanwhile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSnapshots(self, request, context):
+        """All snapshots, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSnapshot(self, request, context):
+        """Removes a snapshot.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreSnapshot(self, request, context):
+        """Makes a gallery of a snapshot, in one step. A snapshot that is damaged, cut off, of a newer format or of another
+        model is refused, and every gallery is as it was.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetAlias(self, request, context):
+        """Makes a name stand for a gallery wherever a gallery is named, from the next call on; moves it if it is there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAliases(self, request, context):
+        """All aliases, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteAlias(self, request, context):
+        """Removes an alias; its gallery stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MigrateGallery(self, request, context):
+        """Begins, or goes on, to embed the kept images of a gallery under the served model into a new one, in the
+        background; when it has caught up, the alias is moved to it. Searches never fail meanwhile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListMigrations(self, request, context):
+        """Migrations under way and done, by the name of the new gallery.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GalleryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -197,6 +320,56 @@ def add_GalleryServiceServicer_to_server(servicer, server):
                     servicer.DeleteItems,
                     request_deserializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.DeleteItemsRequest.FromString,
                     response_serializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.DeleteItemsResponse.SerializeToString,
+            ),
+            'Erase': grpc.unary_unary_rpc_method_handler(
+                    servicer.Erase,
+                    request_deserializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.EraseRequest.FromString,
+                    response_serializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.EraseReport.SerializeToString,
+            ),
+            'CreateSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateSnapshot,
+                    request_deserializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.CreateSnapshotRequest.FromString,
+                    response_serializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.Snapshot.SerializeToString,
+            ),
+            'ListSnapshots': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSnapshots,
+                    request_deserializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.ListSnapshotsRequest.FromString,
+                    response_serializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.ListSnapshotsResponse.SerializeToString,
+            ),
+            'DeleteSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSnapshot,
+                    request_deserializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.DeleteSnapshotRequest.FromString,
+                    response_serializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.DeleteSnapshotResponse.SerializeToString,
+            ),
+            'RestoreSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreSnapshot,
+                    request_deserializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.RestoreSnapshotRequest.FromString,
+                    response_serializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.RestoreSnapshotResponse.SerializeToString,
+            ),
+            'SetAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetAlias,
+                    request_deserializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.SetAliasRequest.FromString,
+                    response_serializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.SetAliasResponse.SerializeToString,
+            ),
+            'ListAliases': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAliases,
+                    request_deserializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.ListAliasesRequest.FromString,
+                    response_serializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.ListAliasesResponse.SerializeToString,
+            ),
+            'DeleteAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteAlias,
+                    request_deserializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.DeleteAliasRequest.FromString,
+                    response_serializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.DeleteAliasResponse.SerializeToString,
+            ),
+            'MigrateGallery': grpc.unary_unary_rpc_method_handler(
+                    servicer.MigrateGallery,
+                    request_deserializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.MigrateGalleryRequest.FromString,
+                    response_serializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.Migration.SerializeToString,
+            ),
+            'ListMigrations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMigrations,
+                    request_deserializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.ListMigrationsRequest.FromString,
+                    response_serializer=protos_dot_glimpse_dot_v1_dot_gallery__pb2.ListMigrationsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -443,6 +616,276 @@ class GalleryService:
             '/glimpse.v1.GalleryService/DeleteItems',
             protos_dot_glimpse_dot_v1_dot_gallery__pb2.DeleteItemsRequest.SerializeToString,
             protos_dot_glimpse_dot_v1_dot_gallery__pb2.DeleteItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Erase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/glimpse.v1.GalleryService/Erase',
+            protos_dot_glimpse_dot_v1_dot_gallery__pb2.EraseRequest.SerializeToString,
+            protos_dot_glimpse_dot_v1_dot_gallery__pb2.EraseReport.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/glimpse.v1.GalleryService/CreateSnapshot',
+            protos_dot_glimpse_dot_v1_dot_gallery__pb2.CreateSnapshotRequest.SerializeToString,
+            protos_dot_glimpse_dot_v1_dot_gallery__pb2.Snapshot.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSnapshots(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/glimpse.v1.GalleryService/ListSnapshots',
+            protos_dot_glimpse_dot_v1_dot_gallery__pb2.ListSnapshotsRequest.SerializeToString,
+            protos_dot_glimpse_dot_v1_dot_gallery__pb2.ListSnapshotsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/glimpse.v1.GalleryService/DeleteSnapshot',
+            protos_dot_glimpse_dot_v1_dot_gallery__pb2.DeleteSnapshotRequest.SerializeToString,
+            protos_dot_glimpse_dot_v1_dot_gallery__pb2.DeleteSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/glimpse.v1.GalleryService/RestoreSnapshot',
+            protos_dot_glimpse_dot_v1_dot_gallery__pb2.RestoreSnapshotRequest.SerializeToString,
+            protos_dot_glimpse_dot_v1_dot_gallery__pb2.RestoreSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/glimpse.v1.GalleryService/SetAlias',
+            protos_dot_glimpse_dot_v1_dot_gallery__pb2.SetAliasRequest.SerializeToString,
+            protos_dot_glimpse_dot_v1_dot_gallery__pb2.SetAliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAliases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/glimpse.v1.GalleryService/ListAliases',
+            protos_dot_glimpse_dot_v1_dot_gallery__pb2.ListAliasesRequest.SerializeToString,
+            protos_dot_glimpse_dot_v1_dot_gallery__pb2.ListAliasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/glimpse.v1.GalleryService/DeleteAlias',
+            protos_dot_glimpse_dot_v1_dot_gallery__pb2.DeleteAliasRequest.SerializeToString,
+            protos_dot_glimpse_dot_v1_dot_gallery__pb2.DeleteAliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MigrateGallery(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/glimpse.v1.GalleryService/MigrateGallery',
+            protos_dot_glimpse_dot_v1_dot_gallery__pb2.MigrateGalleryRequest.SerializeToString,
+            protos_dot_glimpse_dot_v1_dot_gallery__pb2.Migration.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMigrations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/glimpse.v1.GalleryService/ListMigrations',
+            protos_dot_glimpse_dot_v1_dot_gallery__pb2.ListMigrationsRequest.SerializeToString,
+            protos_dot_glimpse_dot_v1_dot_gallery__pb2.ListMigrationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,32 @@ class GalleryServiceStub:
     """Changes the metadata of an item; its features stay."""
     DeleteItems: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.DeleteItemsRequest, _gallery_pb2.DeleteItemsResponse]
     """Removes items; they are gone from results when it returns."""
+    Erase: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.EraseRequest, _gallery_pb2.EraseReport]
+    """Removes items from everything that the server keeps: the store and its log, the index, images, snapshots.
+    When it returns, no file of the data folder holds them, and no older snapshot brings them back.
+    """
+    CreateSnapshot: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.CreateSnapshotRequest, _gallery_pb2.Snapshot]
+    """Writes a gallery, as of its last write, to one file below snapshots/ of the data folder; writes go on meanwhile."""
+    ListSnapshots: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.ListSnapshotsRequest, _gallery_pb2.ListSnapshotsResponse]
+    """All snapshots, by name."""
+    DeleteSnapshot: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.DeleteSnapshotRequest, _gallery_pb2.DeleteSnapshotResponse]
+    """Removes a snapshot."""
+    RestoreSnapshot: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.RestoreSnapshotRequest, _gallery_pb2.RestoreSnapshotResponse]
+    """Makes a gallery of a snapshot, in one step. A snapshot that is damaged, cut off, of a newer format or of another
+    model is refused, and every gallery is as it was.
+    """
+    SetAlias: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.SetAliasRequest, _gallery_pb2.SetAliasResponse]
+    """Makes a name stand for a gallery wherever a gallery is named, from the next call on; moves it if it is there."""
+    ListAliases: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.ListAliasesRequest, _gallery_pb2.ListAliasesResponse]
+    """All aliases, by name."""
+    DeleteAlias: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.DeleteAliasRequest, _gallery_pb2.DeleteAliasResponse]
+    """Removes an alias; its gallery stays."""
+    MigrateGallery: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.MigrateGalleryRequest, _gallery_pb2.Migration]
+    """Begins, or goes on, to embed the kept images of a gallery under the served model into a new one, in the
+    background; when it has caught up, the alias is moved to it. Searches never fail meanwhile.
+    """
+    ListMigrations: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.ListMigrationsRequest, _gallery_pb2.ListMigrationsResponse]
+    """Migrations under way and done, by the name of the new gallery."""
 
 @_typing.type_check_only
 class GalleryServiceAsyncStub(GalleryServiceStub):
@@ -79,6 +105,32 @@ class GalleryServiceAsyncStub(GalleryServiceStub):
     """Changes the metadata of an item; its features stay."""
     DeleteItems: _aio.UnaryUnaryMultiCallable[_gallery_pb2.DeleteItemsRequest, _gallery_pb2.DeleteItemsResponse]  # type: ignore[assignment]
     """Removes items; they are gone from results when it returns."""
+    Erase: _aio.UnaryUnaryMultiCallable[_gallery_pb2.EraseRequest, _gallery_pb2.EraseReport]  # type: ignore[assignment]
+    """Removes items from everything that the server keeps: the store and its log, the index, images, snapshots.
+    When it returns, no file of the data folder holds them, and no older snapshot brings them back.
+    """
+    CreateSnapshot: _aio.UnaryUnaryMultiCallable[_gallery_pb2.CreateSnapshotRequest, _gallery_pb2.Snapshot]  # type: ignore[assignment]
+    """Writes a gallery, as of its last write, to one file below snapshots/ of the data folder; writes go on meanwhile."""
+    ListSnapshots: _aio.UnaryUnaryMultiCallable[_gallery_pb2.ListSnapshotsRequest, _gallery_pb2.ListSnapshotsResponse]  # type: ignore[assignment]
+    """All snapshots, by name."""
+    DeleteSnapshot: _aio.UnaryUnaryMultiCallable[_gallery_pb2.DeleteSnapshotRequest, _gallery_pb2.DeleteSnapshotResponse]  # type: ignore[assignment]
+    """Removes a snapshot."""
+    RestoreSnapshot: _aio.UnaryUnaryMultiCallable[_gallery_pb2.RestoreSnapshotRequest, _gallery_pb2.RestoreSnapshotResponse]  # type: ignore[assignment]
+    """Makes a gallery of a snapshot, in one step. A snapshot that is damaged, cut off, of a newer format or of another
+    model is refused, and every gallery is as it was.
+    """
+    SetAlias: _aio.UnaryUnaryMultiCallable[_gallery_pb2.SetAliasRequest, _gallery_pb2.SetAliasResponse]  # type: ignore[assignment]
+    """Makes a name stand for a gallery wherever a gallery is named, from the next call on; moves it if it is there."""
+    ListAliases: _aio.UnaryUnaryMultiCallable[_gallery_pb2.ListAliasesRequest, _gallery_pb2.ListAliasesResponse]  # type: ignore[assignment]
+    """All aliases, by name."""
+    DeleteAlias: _aio.UnaryUnaryMultiCallable[_gallery_pb2.DeleteAliasRequest, _gallery_pb2.DeleteAliasResponse]  # type: ignore[assignment]
+    """Removes an alias; its gallery stays."""
+    MigrateGallery: _aio.UnaryUnaryMultiCallable[_gallery_pb2.MigrateGalleryRequest, _gallery_pb2.Migration]  # type: ignore[assignment]
+    """Begins, or goes on, to embed the kept images of a gallery under the served model into a new one, in the
+    background; when it has caught up, the alias is moved to it. Searches never fail meanwhile.
+    """
+    ListMigrations: _aio.UnaryUnaryMultiCallable[_gallery_pb2.ListMigrationsRequest, _gallery_pb2.ListMigrationsResponse]  # type: ignore[assignment]
+    """Migrations under way and done, by the name of the new gallery."""
 
 class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Messages as in SearchService; those of Upsert have at most 32 MiB."""
@@ -156,5 +208,91 @@ class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_gallery_pb2.DeleteItemsResponse, _abc.Awaitable[_gallery_pb2.DeleteItemsResponse]]:
         """Removes items; they are gone from results when it returns."""
+
+    @_abc_1.abstractmethod
+    def Erase(
+        self,
+        request: _gallery_pb2.EraseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gallery_pb2.EraseReport, _abc.Awaitable[_gallery_pb2.EraseReport]]:
+        """Removes items from everything that the server keeps: the store and its log, the index, images, snapshots.
+        When it returns, no file of the data folder holds them, and no older snapshot brings them back.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateSnapshot(
+        self,
+        request: _gallery_pb2.CreateSnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gallery_pb2.Snapshot, _abc.Awaitable[_gallery_pb2.Snapshot]]:
+        """Writes a gallery, as of its last write, to one file below snapshots/ of the data folder; writes go on meanwhile."""
+
+    @_abc_1.abstractmethod
+    def ListSnapshots(
+        self,
+        request: _gallery_pb2.ListSnapshotsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gallery_pb2.ListSnapshotsResponse, _abc.Awaitable[_gallery_pb2.ListSnapshotsResponse]]:
+        """All snapshots, by name."""
+
+    @_abc_1.abstractmethod
+    def DeleteSnapshot(
+        self,
+        request: _gallery_pb2.DeleteSnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gallery_pb2.DeleteSnapshotResponse, _abc.Awaitable[_gallery_pb2.DeleteSnapshotResponse]]:
+        """Removes a snapshot."""
+
+    @_abc_1.abstractmethod
+    def RestoreSnapshot(
+        self,
+        request: _gallery_pb2.RestoreSnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gallery_pb2.RestoreSnapshotResponse, _abc.Awaitable[_gallery_pb2.RestoreSnapshotResponse]]:
+        """Makes a gallery of a snapshot, in one step. A snapshot that is damaged, cut off, of a newer format or of another
+        model is refused, and every gallery is as it was.
+        """
+
+    @_abc_1.abstractmethod
+    def SetAlias(
+        self,
+        request: _gallery_pb2.SetAliasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gallery_pb2.SetAliasResponse, _abc.Awaitable[_gallery_pb2.SetAliasResponse]]:
+        """Makes a name stand for a gallery wherever a gallery is named, from the next call on; moves it if it is there."""
+
+    @_abc_1.abstractmethod
+    def ListAliases(
+        self,
+        request: _gallery_pb2.ListAliasesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gallery_pb2.ListAliasesResponse, _abc.Awaitable[_gallery_pb2.ListAliasesResponse]]:
+        """All aliases, by name."""
+
+    @_abc_1.abstractmethod
+    def DeleteAlias(
+        self,
+        request: _gallery_pb2.DeleteAliasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gallery_pb2.DeleteAliasResponse, _abc.Awaitable[_gallery_pb2.DeleteAliasResponse]]:
+        """Removes an alias; its gallery stays."""
+
+    @_abc_1.abstractmethod
+    def MigrateGallery(
+        self,
+        request: _gallery_pb2.MigrateGalleryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gallery_pb2.Migration, _abc.Awaitable[_gallery_pb2.Migration]]:
+        """Begins, or goes on, to embed the kept images of a gallery under the served model into a new one, in the
+        background; when it has caught up, the alias is moved to it. Searches never fail meanwhile.
+        """
+
+    @_abc_1.abstractmethod
+    def ListMigrations(
+        self,
+        request: _gallery_pb2.ListMigrationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gallery_pb2.ListMigrationsResponse, _abc.Awaitable[_gallery_pb2.ListMigrationsResponse]]:
+        """Migrations under way and done, by the name of the new gallery."""
 
 def add_GalleryServiceServicer_to_server(servicer: GalleryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
