@@ -140,10 +140,15 @@ def _print(rows: list[AuditRow]) -> None:
             str(row.sequence),
             row.time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S"),
             row.method.rpartition("/")[2],
-            escape(row.caller),
-            escape(row.gallery),
+            escape(_harmless(row.caller)),
+            escape(_harmless(row.gallery)),
             str(row.items),
             row.code + times,
-            escape(row.purpose),
+            escape(_harmless(row.purpose)),
         )
     Console().print(table)
+
+
+def _harmless(text: str) -> str:
+    """What callers wrote, without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import Result
 
+from glimpse.client import Client, GlimpseError
 from server.security.credentials import AccessFile
 from server.security.tokens import is_sound
 from tests.bundles import encoded, person
@@ -119,6 +121,18 @@ def test_a_session_with_tokens_from_the_first_gallery_to_the_audit(
     assert refused.exit_code == 1
     assert "authorization: Bearer" in refused.stderr
     assert glimpse("health").exit_code == 0  # probes need no token
+
+
+def test_what_callers_write_does_not_reach_the_terminal_as_a_command(site: Running, glimpse: Glimpse) -> None:
+    glimpse("gallery", "create", "lobby")
+    evil = "\x1b[2J[bold]gone\r\n\x07"
+    with Client(site.address, token=os.environ["GLIMPSE_TOKEN"]) as client, pytest.raises(GlimpseError):
+        client.search("lobby", item_id="nobody", purpose=evil)
+    shown = glimpse("audit", "list", "--method", "Search").stdout
+    assert "?[2J[bold]gone" in shown.replace("\n", "")
+    assert not set(shown) & {"\x1b", "\r", "\x07"}
+    (row,) = glimpse("audit", "list", "--method", "Search", "--json").stdout.splitlines()
+    assert json.loads(row)["purpose"] == evil
 
 
 def test_a_token_is_not_sent_in_plaintext_to_another_machine(glimpse: Glimpse, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from server.errors import PermissionDenied, Unauthenticated
 from server.security.caller import ANYONE, Caller
@@ -189,3 +191,16 @@ def test_an_empty_name_stands_for_the_one_before_only_later_in_a_stream(guarding
     guard.check(READ, caller, Request(), later=True)
     with pytest.raises(PermissionDenied):
         guard.check(READ, caller, Request())
+
+
+@given(st.one_of(st.text(max_size=100), st.from_regex(r"glm_[0-9A-Za-z]{57}", fullmatch=True)))
+def test_no_header_whatever_comes_in_or_breaks_the_guard(header: str) -> None:
+    class Sender(Peer):
+        def invocation_metadata(self) -> Any:
+            return (("authorization", header),)
+
+    guard = Guard(AccessFile(Path("/nowhere")), "token", certificates=False)
+    with pytest.raises(Unauthenticated):
+        guard.identify(READ, Sender())
+    with pytest.raises(Unauthenticated):
+        guard.identify(READ, Peer(header or None))
