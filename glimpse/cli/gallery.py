@@ -13,7 +13,7 @@ from glimpse.cli.connection import DEFAULT_SERVER, Ca, Cert, Key, Server, connec
 from glimpse.cli.quantities import parse_duration, size
 
 if TYPE_CHECKING:
-    from glimpse.client import GalleryInfo
+    from glimpse.client import Client, GalleryInfo, GalleryStats
 
 gallery = typer.Typer(name="gallery", help="Make, list, show and delete galleries.", no_args_is_help=True)
 
@@ -106,8 +106,9 @@ def show(
     """
     with connect(server, ca, cert, key) as glimpse:
         found = glimpse.gallery(name)
+        index = _index(glimpse, found.name)
     if as_json:
-        typer.echo(json.dumps(_as_json(found), indent=2))
+        typer.echo(json.dumps(_as_json(found) | {"index": asdict(index) if index else None}, indent=2))
         return
     rows = {
         "gallery": found.name,
@@ -122,6 +123,14 @@ def show(
         "latency target": str(found.latency_target) if found.latency_target else "none: always exact",
         "created": found.created_at.strftime("%Y-%m-%d %H:%M:%S UTC") if found.created_at else "unknown",
     }
+    if index:
+        rows |= {
+            "memory": size(index.memory_bytes),
+            "segments": f"{index.segments:,} ({size(index.disk_bytes)} on disk)",
+            "tombstones": f"{index.tombstones:,}",
+            "patterns": f"{index.patterns:,} of visible parts",
+            "fast recall": "not sampled yet" if index.fast_recall is None else f"{index.fast_recall:.3f}",
+        }
     width = max(map(len, rows))
     for label, value in rows.items():
         typer.echo(f"{label:<{width}}  {value}")
@@ -150,6 +159,16 @@ def delete(
 
 def _model(found: GalleryInfo) -> str:
     return f"{found.model.name} {found.model.version}" if found.model else "features only"
+
+
+def _index(glimpse: Client, name: str) -> GalleryStats | None:
+    """The figures of a gallery's index; None for who may not see them."""
+    from glimpse.client import PermissionDenied
+
+    try:
+        return next((entry for entry in glimpse.stats().galleries if entry.gallery == name), None)
+    except PermissionDenied:
+        return None
 
 
 def _as_json(found: GalleryInfo) -> dict[str, Any]:

@@ -296,6 +296,8 @@ def server_stats(message: admin_pb2.Stats) -> ServerStats:
                 sequence=entry.sequence,
                 memory_bytes=entry.memory_bytes,
                 fast_recall=entry.fast_recall if entry.HasField("fast_recall") else None,
+                segments=entry.segments,
+                disk_bytes=entry.disk_bytes,
             )
             for entry in message.galleries
         ),

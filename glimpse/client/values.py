@@ -311,6 +311,10 @@ class GalleryStats:
     sequence: int
     memory_bytes: int
     fast_recall: float | None
+    segments: int = 0
+    """Pieces of the index."""
+    disk_bytes: int = 0
+    """Size of its files."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,6 +143,8 @@ def _gallery_stats(gallery: Gallery) -> admin_pb2.GalleryStats:
         sequence=report.sequence,
         memory_bytes=report.memory_bytes,
         fast_recall=report.fast_recall,
+        segments=report.segments,
+        disk_bytes=report.disk_bytes,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -72,6 +73,20 @@ def test_showing_a_gallery_names_its_parts(glimpse: Callable[..., Result], serve
     assert "global:2, upper:2" in shown
     entry = json.loads(glimpse("gallery", "show", "lobby", "--json", server=server).stdout)
     assert entry["retention_seconds"] == 86400
+
+
+def test_showing_a_gallery_tells_the_state_of_its_index(glimpse: Callable[..., Result], server: FakeServer) -> None:
+    glimpse("gallery", "create", "lobby", server=server)
+    shown = glimpse("gallery", "show", "lobby", server=server).stdout
+    for row in (
+        r"memory +0 B",
+        r"segments +0 \(0 B on disk\)",
+        r"tombstones +0",
+        r"patterns +0",
+        r"fast recall +not sampled",
+    ):
+        assert re.search(row, shown), shown
+    assert json.loads(glimpse("gallery", "show", "lobby", "--json", server=server).stdout)["index"]["live"] == 0
 
 
 def test_deleting_asks_first(glimpse: Callable[..., Result], server: FakeServer) -> None:

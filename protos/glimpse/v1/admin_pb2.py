@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from protos.glimpse.v1 import features_pb2 as protos_dot_glimpse_dot_v1_dot_features__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprotos/glimpse/v1/admin.proto\x12\nglimpse.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a protos/glimpse/v1/features.proto\"\x11\n\x0fGetModelRequest\"\x11\n\x0fGetStatsRequest\"\xa5\x01\n\x0cGalleryStats\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x0c\n\x04live\x18\x02 \x01(\x04\x12\x12\n\ntombstones\x18\x03 \x01(\x04\x12\x10\n\x08patterns\x18\x04 \x01(\x04\x12\x10\n\x08sequence\x18\x05 \x01(\x04\x12\x14\n\x0cmemory_bytes\x18\x06 \x01(\x04\x12\x18\n\x0b\x66\x61st_recall\x18\x07 \x01(\x02H\x00\x88\x01\x01\x42\x0e\n\x0c_fast_recall\"\xa2\x02\n\x05Stats\x12\x0f\n\x07version\x18\x01 \x01(\t\x12)\n\x06uptime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x08requests\x18\x03 \x03(\x0b\x32\x1f.glimpse.v1.Stats.RequestsEntry\x12\x0e\n\x06images\x18\x04 \x01(\x04\x12\x0f\n\x07\x62\x61tches\x18\x05 \x01(\x04\x12\x13\n\x0bqueue_depth\x18\x06 \x01(\r\x12\x16\n\x0eresident_bytes\x18\x07 \x01(\x04\x12+\n\tgalleries\x18\x08 \x03(\x0b\x32\x18.glimpse.v1.GalleryStats\x1a/\n\rRequestsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xf3\x01\n\x11QueryAuditRequest\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x04 \x01(\t\x12\x0f\n\x07gallery\x18\x05 \x01(\t\x12\x0c\n\x04\x63ode\x18\x06 \x01(\t\x12\x0f\n\x07item_id\x18\x07 \x01(\t\x12\x11\n\tperson_id\x18\x08 \x01(\t\x12\x11\n\tpage_size\x18\t \x01(\x05\x12\x12\n\npage_token\x18\n \x01(\t\"Q\n\x12QueryAuditResponse\x12\"\n\x04rows\x18\x01 \x03(\x0b\x32\x14.glimpse.v1.AuditRow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xdf\x01\n\x08\x41uditRow\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x04 \x01(\t\x12\x0c\n\x04peer\x18\x05 \x01(\t\x12\x0f\n\x07gallery\x18\x06 \x01(\t\x12\x0f\n\x07purpose\x18\x07 \x01(\t\x12\x0c\n\x04\x63ode\x18\x08 \x01(\t\x12\r\n\x05\x63\x61lls\x18\t \x01(\x04\x12\r\n\x05items\x18\n \x01(\x04\x12\r\n\x05top_k\x18\x0b \x01(\x03\x12\x0c\n\x04hash\x18\x0c \x01(\x0c\"\"\n\x12VerifyAuditRequest\x12\x0c\n\x04head\x18\x01 \x01(\t\"Q\n\x13VerifyAuditResponse\x12\x0c\n\x04rows\x18\x01 \x01(\x04\x12\r\n\x05\x66irst\x18\x02 \x01(\x04\x12\x0c\n\x04head\x18\x03 \x01(\t\x12\x0f\n\x07problem\x18\x04 \x01(\t2\xa3\x02\n\x0c\x41\x64minService\x12:\n\x08GetModel\x12\x1b.glimpse.v1.GetModelRequest\x1a\x11.glimpse.v1.Model\x12:\n\x08GetStats\x12\x1b.glimpse.v1.GetStatsRequest\x1a\x11.glimpse.v1.Stats\x12K\n\nQueryAudit\x12\x1d.glimpse.v1.QueryAuditRequest\x1a\x1e.glimpse.v1.QueryAuditResponse\x12N\n\x0bVerifyAudit\x12\x1e.glimpse.v1.VerifyAuditRequest\x1a\x1f.glimpse.v1.VerifyAuditResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprotos/glimpse/v1/admin.proto\x12\nglimpse.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a protos/glimpse/v1/features.proto\"\x11\n\x0fGetModelRequest\"\x11\n\x0fGetStatsRequest\"\xcb\x01\n\x0cGalleryStats\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x0c\n\x04live\x18\x02 \x01(\x04\x12\x12\n\ntombstones\x18\x03 \x01(\x04\x12\x10\n\x08patterns\x18\x04 \x01(\x04\x12\x10\n\x08sequence\x18\x05 \x01(\x04\x12\x14\n\x0cmemory_bytes\x18\x06 \x01(\x04\x12\x18\n\x0b\x66\x61st_recall\x18\x07 \x01(\x02H\x00\x88\x01\x01\x12\x10\n\x08segments\x18\x08 \x01(\x04\x12\x12\n\ndisk_bytes\x18\t \x01(\x04\x42\x0e\n\x0c_fast_recall\"\xa2\x02\n\x05Stats\x12\x0f\n\x07version\x18\x01 \x01(\t\x12)\n\x06uptime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x08requests\x18\x03 \x03(\x0b\x32\x1f.glimpse.v1.Stats.RequestsEntry\x12\x0e\n\x06images\x18\x04 \x01(\x04\x12\x0f\n\x07\x62\x61tches\x18\x05 \x01(\x04\x12\x13\n\x0bqueue_depth\x18\x06 \x01(\r\x12\x16\n\x0eresident_bytes\x18\x07 \x01(\x04\x12+\n\tgalleries\x18\x08 \x03(\x0b\x32\x18.glimpse.v1.GalleryStats\x1a/\n\rRequestsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xf3\x01\n\x11QueryAuditRequest\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x04 \x01(\t\x12\x0f\n\x07gallery\x18\x05 \x01(\t\x12\x0c\n\x04\x63ode\x18\x06 \x01(\t\x12\x0f\n\x07item_id\x18\x07 \x01(\t\x12\x11\n\tperson_id\x18\x08 \x01(\t\x12\x11\n\tpage_size\x18\t \x01(\x05\x12\x12\n\npage_token\x18\n \x01(\t\"Q\n\x12QueryAuditResponse\x12\"\n\x04rows\x18\x01 \x03(\x0b\x32\x14.glimpse.v1.AuditRow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xdf\x01\n\x08\x41uditRow\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x04 \x01(\t\x12\x0c\n\x04peer\x18\x05 \x01(\t\x12\x0f\n\x07gallery\x18\x06 \x01(\t\x12\x0f\n\x07purpose\x18\x07 \x01(\t\x12\x0c\n\x04\x63ode\x18\x08 \x01(\t\x12\r\n\x05\x63\x61lls\x18\t \x01(\x04\x12\r\n\x05items\x18\n \x01(\x04\x12\r\n\x05top_k\x18\x0b \x01(\x03\x12\x0c\n\x04hash\x18\x0c \x01(\x0c\"\"\n\x12VerifyAuditRequest\x12\x0c\n\x04head\x18\x01 \x01(\t\"Q\n\x13VerifyAuditResponse\x12\x0c\n\x04rows\x18\x01 \x01(\x04\x12\r\n\x05\x66irst\x18\x02 \x01(\x04\x12\x0c\n\x04head\x18\x03 \x01(\t\x12\x0f\n\x07problem\x18\x04 \x01(\t2\xa3\x02\n\x0c\x41\x64minService\x12:\n\x08GetModel\x12\x1b.glimpse.v1.GetModelRequest\x1a\x11.glimpse.v1.Model\x12:\n\x08GetStats\x12\x1b.glimpse.v1.GetStatsRequest\x1a\x11.glimpse.v1.Stats\x12K\n\nQueryAudit\x12\x1d.glimpse.v1.QueryAuditRequest\x1a\x1e.glimpse.v1.QueryAuditResponse\x12N\n\x0bVerifyAudit\x12\x1e.glimpse.v1.VerifyAuditRequest\x1a\x1f.glimpse.v1.VerifyAuditResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,21 +41,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATSREQUEST']._serialized_start=163
   _globals['_GETSTATSREQUEST']._serialized_end=180
   _globals['_GALLERYSTATS']._serialized_start=183
-  _globals['_GALLERYSTATS']._serialized_end=348
-  _globals['_STATS']._serialized_start=351
-  _globals['_STATS']._serialized_end=641
-  _globals['_STATS_REQUESTSENTRY']._serialized_start=594
-  _globals['_STATS_REQUESTSENTRY']._serialized_end=641
-  _globals['_QUERYAUDITREQUEST']._serialized_start=644
-  _globals['_QUERYAUDITREQUEST']._serialized_end=887
-  _globals['_QUERYAUDITRESPONSE']._serialized_start=889
-  _globals['_QUERYAUDITRESPONSE']._serialized_end=970
-  _globals['_AUDITROW']._serialized_start=973
-  _globals['_AUDITROW']._serialized_end=1196
-  _globals['_VERIFYAUDITREQUEST']._serialized_start=1198
-  _globals['_VERIFYAUDITREQUEST']._serialized_end=1232
-  _globals['_VERIFYAUDITRESPONSE']._serialized_start=1234
-  _globals['_VERIFYAUDITRESPONSE']._serialized_end=1315
-  _globals['_ADMINSERVICE']._serialized_start=1318
-  _globals['_ADMINSERVICE']._serialized_end=1609
+  _globals['_GALLERYSTATS']._serialized_end=386
+  _globals['_STATS']._serialized_start=389
+  _globals['_STATS']._serialized_end=679
+  _globals['_STATS_REQUESTSENTRY']._serialized_start=632
+  _globals['_STATS_REQUESTSENTRY']._serialized_end=679
+  _globals['_QUERYAUDITREQUEST']._serialized_start=682
+  _globals['_QUERYAUDITREQUEST']._serialized_end=925
+  _globals['_QUERYAUDITRESPONSE']._serialized_start=927
+  _globals['_QUERYAUDITRESPONSE']._serialized_end=1008
+  _globals['_AUDITROW']._serialized_start=1011
+  _globals['_AUDITROW']._serialized_end=1234
+  _globals['_VERIFYAUDITREQUEST']._serialized_start=1236
+  _globals['_VERIFYAUDITREQUEST']._serialized_end=1270
+  _globals['_VERIFYAUDITRESPONSE']._serialized_start=1272
+  _globals['_VERIFYAUDITRESPONSE']._serialized_end=1353
+  _globals['_ADMINSERVICE']._serialized_start=1356
+  _globals['_ADMINSERVICE']._serialized_end=1647
 # @@protoc_insertion_point(module_scope)

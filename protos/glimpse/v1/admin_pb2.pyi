@@ -63,6 +63,8 @@ class GalleryStats(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     FAST_RECALL_FIELD_NUMBER: _builtins.int
+    SEGMENTS_FIELD_NUMBER: _builtins.int
+    DISK_BYTES_FIELD_NUMBER: _builtins.int
     gallery: _builtins.str
     live: _builtins.int
     """Items that are found."""
@@ -75,6 +77,10 @@ class GalleryStats(_message.Message):
     """Resident bytes of the index."""
     fast_recall: _builtins.float
     """Measured recall of FAST against EXACT, in [0, 1]; unset before the first sample."""
+    segments: _builtins.int
+    """Pieces of the index: those in files, and those that are still being filled."""
+    disk_bytes: _builtins.int
+    """Size of the index files."""
     def __init__(
         self,
         *,
@@ -85,10 +91,12 @@ class GalleryStats(_message.Message):
         sequence: _builtins.int = ...,
         memory_bytes: _builtins.int = ...,
         fast_recall: _builtins.float | None = ...,
+        segments: _builtins.int = ...,
+        disk_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_fast_recall", b"_fast_recall", "fast_recall", b"fast_recall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fast_recall", b"_fast_recall", "fast_recall", b"fast_recall", "gallery", b"gallery", "live", b"live", "memory_bytes", b"memory_bytes", "patterns", b"patterns", "sequence", b"sequence", "tombstones", b"tombstones"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fast_recall", b"_fast_recall", "disk_bytes", b"disk_bytes", "fast_recall", b"fast_recall", "gallery", b"gallery", "live", b"live", "memory_bytes", b"memory_bytes", "patterns", b"patterns", "segments", b"segments", "sequence", b"sequence", "tombstones", b"tombstones"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__fast_recall: _TypeAlias = _typing.Literal["fast_recall"]  # noqa: Y015
     _WhichOneofArgType__fast_recall: _TypeAlias = _typing.Literal["_fast_recall", b"_fast_recall"]  # noqa: Y015
