@@ -77,8 +77,9 @@ class Entry:
     def asked(self, request: Any) -> None:
         """Notes what a request says of itself: gallery, purpose, ``top_k``, the ids and people it names."""
         fields = request.DESCRIPTOR.fields_by_name
-        if "gallery" in fields and request.gallery:
-            self.gallery = request.gallery[:64]
+        for name in ("alias", "gallery"):  # which stands for one, and the last word if there are both
+            if name in fields and getattr(request, name):
+                self.gallery = getattr(request, name)[:64]
         if "purpose" in fields:
             self.purpose = request.purpose[:MAX_PURPOSE]
         if "top_k" in fields:
