@@ -149,3 +149,31 @@ def test_opening_removes_what_a_kill_left_and_seals_what_is_due(
         recording(database, nothing)
     assert "a server that was killed had not finished" in caplog.text
     assert "audit trail head 4:" in caplog.text
+
+
+def test_segments_older_than_the_setting_are_deleted_at_the_next_look(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("server.security.segments.SEGMENT_ROWS", 2)
+
+    async def fill(recorder: Recorder) -> None:
+        for _ in range(6):
+            recorder.add(entry())
+
+    async def main(keep_days: float) -> None:
+        recorder = Recorder("batched", keep_days)
+        await recorder.open(database)
+        await recorder.close()
+
+    recording(database, fill)
+    asyncio.run(main(0))
+    folder = database.folder / FOLDER
+    assert len(list(folder.iterdir())) == 3
+    with database.write() as connection:
+        connection.execute("UPDATE audit_segments SET sealed_at = 0 WHERE first < 5")
+    asyncio.run(main(0))
+    assert len(list(folder.iterdir())) == 3
+    with caplog.at_level("INFO"):
+        asyncio.run(main(30))
+    assert [path.name[:12] for path in folder.iterdir()] == ["000000000005"]
+    assert "older than 30 days" in caplog.text
