@@ -32,7 +32,7 @@ def commands() -> Iterator[tuple[str, ...]]:
 
 @pytest.mark.parametrize("command", sorted(set(commands())), ids=" ".join)
 def test_every_documented_command_and_option_exists(glimpse: Callable[..., Result], command: tuple[str, ...]) -> None:
-    names = command[:2] if command[0] in ("gallery", "model", "token", "audit") else command[:1]
+    names = command[:2] if command[0] in ("gallery", "model", "token", "audit", "datasets") else command[:1]
     result = glimpse(*names, "--help")
     assert result.exit_code == 0
     for option in (word for word in command if word.startswith("--")):
