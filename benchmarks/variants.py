@@ -2,18 +2,25 @@
 
     glimpse bench variants            the table of docs/export.md
     glimpse bench variants --quick    three methods and few people
+    python -m benchmarks.variants --method bot    exports and judges one method, and prints nothing but its rows
 
-The checkpoints are of a few training steps on an ImageNet backbone: enough for size and latency, and for the gate to
-be tried on features that are not random. They find nobody reliably, so close neighbours are many and rankings change
-more easily than a trained model's would; a miss here says little about a trained model, which its own export judges.
+The checkpoints are those of `glimpse bench methods` where it has run (seed 0), else of a few training steps. Both are
+small: they tell people apart poorly, so close neighbours are many and rankings change more easily than a well trained
+model's would. What was judged is kept beside the checkpoint in `RUNS` and not judged again; latencies are measured anew
+by every run, all methods and precisions in one process.
 """
 
 from __future__ import annotations
 
+import argparse
+import hashlib
+import json
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -23,16 +30,41 @@ from benchmarks.methods import METHODS, Protocol
 from benchmarks.report import Report, Row
 from exporter.export import GateFailed, export
 from exporter.variants import Judged
-from glimpse.precision import PRECISIONS
+from glimpse.precision import DEFAULTS, FILES, GateFigures, Precision
 from glimpse.runtime.threads import available_cores
 
 PROTOCOL = Protocol(
     seeds=(0,), steps=8, people=4, identities=24, data_views=4, settings=("data.validation_identities=4",)
 )
-QUERIES, QUICK_QUERIES, SEARCH_QUERIES = 200, 40, 20
+QUERIES, QUICK_QUERIES, SEARCH_QUERIES = 400, 40, 40
 BATCHES = (1, 8)
 REPEATS = 15
+TRAINED = Path("checkpoints/bench-methods")
 RUNS = Path("checkpoints/bench-variants")
+COLUMNS = (
+    "method",
+    "precision",
+    "MiB",
+    "ms at 1",
+    "ms at 8",
+    "least cosine",
+    "visibility off",
+    "same first",
+    "same ten",
+    "mAP lost",
+    "kept in float32",
+    "gate",
+)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One precision of one method."""
+
+    figures: GateFigures
+    kept: tuple[str, ...]
+    problems: tuple[str, ...]
+    graph: bytes
 
 
 def run(quick: bool) -> Report:
@@ -40,25 +72,21 @@ def run(quick: bool) -> Report:
     return table(METHODS[:3] if quick else METHODS, QUICK_QUERIES if quick else QUERIES)
 
 
-def table(methods: Sequence[str], queries: int) -> Report:
-    """Trains whatever is not in `RUNS` yet, exports it, and prints a row for each method and precision."""
+def table(methods: Sequence[str], queries: int, runs: Path = RUNS, trained: Path = TRAINED) -> Report:
+    """Exports whatever is not in ``runs`` yet, measures latencies, and prints a row for each method and precision."""
     report, console = Report("variants"), Console(width=10_000)
-    lines = [
-        "| method | precision | MiB | ms at 1 | ms at 8 | least cosine | visibility off | same first | same ten "
-        "| mAP lost | kept in float32 | gate |",
-        "| --- " * 12 + "|",
-    ]
+    lines = [f"| {' | '.join(COLUMNS)} |", "| --- " * len(COLUMNS) + "|"]
     for method in methods:
         console.print(f"{method} ...", style="dim", highlight=False)
-        judged = _exported(method, queries)
-        latencies = _latencies(judged)
-        for each in judged:
-            figures = each.verdict.figures
-            name, size = figures.precision, len(each.graph) / 2**20
+        tried = judged(method, queries, runs, trained)
+        latencies = _latencies(tried)
+        for name, each in tried.items():
+            figures, size = each.figures, len(each.graph) / 2**20
             alone, eight = latencies[name]
             report.add(Row(f"{method}_{name}_size", size, "MiB"))
             report.add(Row(f"{method}_{name}_batch1", alone, "ms"))
             report.add(Row(f"{method}_{name}_batch8", eight, "ms"))
+            report.add(Row(f"{method}_{name}_mAP_lost", 100 * figures.own.mAP_drop, "points"))
             cells = (
                 method,
                 name,
@@ -71,8 +99,8 @@ def table(methods: Sequence[str], queries: int) -> Report:
                 f"{figures.own.top10:.1%}",
                 f"{100 * figures.own.mAP_drop:+.2f} ({100 * figures.own.mAP_drop_interval[0]:+.2f} .. "
                 f"{100 * figures.own.mAP_drop_interval[1]:+.2f})",
-                ", ".join(each.entry.kept_in_float) or "nothing",
-                "holds" if each.verdict.passed else f"{len(each.verdict.problems)} limits missed",
+                ", ".join(group.removeprefix("backbone.network.") for group in each.kept) or "nothing",
+                "holds" if not each.problems else f"{len(each.problems)} limits missed",
             )
             lines.append(f"| {' | '.join(cells)} |")
     for line in lines:
@@ -80,41 +108,85 @@ def table(methods: Sequence[str], queries: int) -> Report:
     return report
 
 
-def _exported(method: str, queries: int) -> tuple[Judged, ...]:
-    from trainer.loop import train
-
-    recipe = PROTOCOL.recipe(method)
-    checkpoint = RUNS / method / "checkpoint.pt"
-    if not checkpoint.exists():
-        checkpoint = train(recipe, RUNS / method, seed=0, command="glimpse bench variants", progress=False)
+def judged(method: str, queries: int, runs: Path = RUNS, trained: Path = TRAINED) -> dict[Precision, Tried]:
+    """What the gate says of each precision; kept for this checkpoint, these limits and so many queries."""
+    checkpoint, folder = _checkpoint(method, runs, trained), runs / method
+    done = folder / "judged.json"
+    asked: dict[str, Any] = {
+        "checkpoint": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "queries": [queries, SEARCH_QUERIES],
+        "limits": {name: entry.limits.model_dump() for name, entry in DEFAULTS.items()},
+        "exporter": _digest(Path(__file__).parent.parent / "exporter"),
+    }
+    if done.is_file():
+        kept = json.loads(done.read_text())
+        if kept["asked"] == asked:
+            return {name: _tried(row, folder / FILES[name]) for name, row in kept["rows"].items()}
     try:
-        return export(
+        found: Sequence[Judged] = export(
             checkpoint,
-            RUNS / method / "bundle",
+            folder / "bundle",
             precisions=("float16", "int8"),
             queries=queries,
             search_queries=SEARCH_QUERIES,
         ).judged
     except GateFailed as error:
-        return error.judged
+        found = error.judged
+    rows = {}
+    for each in found:
+        name = each.verdict.figures.precision
+        (folder / FILES[name]).write_bytes(each.graph)
+        rows[name] = {
+            "figures": each.verdict.figures.model_dump(mode="json"),
+            "kept": list(each.entry.kept_in_float),
+            "problems": list(each.verdict.problems),
+        }
+    done.write_text(json.dumps({"asked": asked, "rows": rows}, indent=2) + "\n")
+    return {name: _tried(row, folder / FILES[name]) for name, row in rows.items()}
 
 
-def _latencies(judged: Sequence[Judged]) -> dict[str, tuple[float, float]]:
+def _tried(row: dict[str, Any], graph: Path) -> Tried:
+    figures = GateFigures.model_validate(row["figures"])
+    return Tried(figures, tuple(row["kept"]), tuple(row["problems"]), graph.read_bytes())
+
+
+def _digest(folder: Path) -> str:
+    """Of the exporter's own code: a graph that it made otherwise is another one."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _checkpoint(method: str, runs: Path, trained: Path) -> Path:
+    """The one of `glimpse bench methods` if there is one, else one of a few steps."""
+    from trainer.loop import train
+
+    (runs / method).mkdir(parents=True, exist_ok=True)
+    found = trained / f"{method}-0"
+    if (found / "result.json").is_file():
+        return found / "checkpoint.pt"
+    brief = runs / method / "checkpoint.pt"
+    if not brief.exists():
+        recipe = PROTOCOL.recipe(method)
+        brief = train(recipe, runs / method, seed=0, command="glimpse bench variants", progress=False)
+    return brief
+
+
+def _latencies(tried: dict[Precision, Tried]) -> dict[Precision, tuple[float, float]]:
     """Precision -> median ms a call at batch 1 and 8; the precisions take turns."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = available_cores()
     options.log_severity_level = 3
     sessions = {
-        each.verdict.figures.precision: onnxruntime.InferenceSession(
-            each.graph, options, providers=["CPUExecutionProvider"]
-        )
-        for each in judged
+        name: onnxruntime.InferenceSession(each.graph, options, providers=["CPUExecutionProvider"])
+        for name, each in tried.items()
     }
     size = (PROTOCOL.height, PROTOCOL.width, 3)
-    found: dict[str, list[float]] = {name: [] for name in sessions}
+    found: dict[Precision, list[float]] = {name: [] for name in sessions}
     for batch in BATCHES:
         images = np.random.default_rng(0).integers(0, 256, (batch, *size), dtype=np.uint8)
-        seconds: dict[str, list[float]] = {name: [] for name in sessions}
+        seconds: dict[Precision, list[float]] = {name: [] for name in sessions}
         for repeat in range(REPEATS + 2):
             for name, session in sessions.items():
                 start = time.perf_counter()
@@ -123,8 +195,12 @@ def _latencies(judged: Sequence[Judged]) -> dict[str, tuple[float, float]]:
                     seconds[name].append(time.perf_counter() - start)
         for name, values in seconds.items():
             found[name].append(1e3 * statistics.median(values))
-    return {name: (found[name][0], found[name][1]) for name in PRECISIONS if name in found}
+    return {name: (values[0], values[1]) for name, values in found.items()}
 
 
 if __name__ == "__main__":
-    run(quick=False)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--method", action="append", choices=METHODS, default=[], help="default: all")
+    parser.add_argument("--queries", type=int, default=QUERIES)
+    given = parser.parse_args()
+    table(given.method or METHODS, given.queries)
