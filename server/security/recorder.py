@@ -166,7 +166,10 @@ class Recorder:
     def _begin(self, database: Database) -> None:
         for name in sweep(database):
             _log.warning("removed %s, which a server that was killed had not finished", name)
-        self._tidy(database)
+        try:
+            self._tidy(database)
+        except (OSError, ServerError) as error:  # a full disk must not keep a server from starting
+            _log.error("the audit trail's upkeep failed: %s", error)
         self._tell_head(database)
 
     def _tidy(self, database: Database) -> None:

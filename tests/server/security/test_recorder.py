@@ -177,3 +177,37 @@ def test_segments_older_than_the_setting_are_deleted_at_the_next_look(
         asyncio.run(main(30))
     assert [path.name[:12] for path in folder.iterdir()] == ["000000000005"]
     assert "older than 30 days" in caplog.text
+
+
+@pytest.mark.parametrize("failing", ["store", "folder"])
+def test_a_full_disk_does_not_keep_a_server_from_starting(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failing: str
+) -> None:
+    async def fill(recorder: Recorder) -> None:
+        for number in range(20):
+            recorder.add(entry(str(number) + "x" * 900))
+
+    async def nothing(recorder: Recorder) -> None:
+        pass
+
+    recording(database, fill)
+    monkeypatch.setattr("server.security.segments.SEGMENT_ROWS", 20)
+    with monkeypatch.context() as patch:
+        if failing == "store":
+            patch.setattr(database, "write", _refuse)
+        else:
+            patch.setattr("server.security.segments.os.fsync", _no_space)
+        recording(database, nothing)
+    assert "upkeep failed" in caplog.text
+    assert len(rows(database)) == 20
+    recording(database, nothing)
+    assert [path.name for path in (database.folder / FOLDER).iterdir()] == ["000000000001-000000000020.jsonl.gz"]
+    assert len(rows(database)) == 20
+
+
+def _refuse() -> Any:
+    raise ResourceExhausted("disk is full")
+
+
+def _no_space(handle: int) -> None:
+    raise OSError(28, "No space left on device")
