@@ -42,18 +42,26 @@ def compare(
 ) -> dict[str, Any]:
     """Figures of ours and of a peer (ours alone where ``peer`` is `OURS`), as JSON:
 
-    ``{contender: {"facts": ..., "points": {point: {"seconds": {batch: [of every round]}, "recall": ...}}}}``
+    ``{contender: {"facts": ..., "points": {point: {"seconds": {batch: [of every round]}, "cpu": .., "quality": ..}}}}``
+
+    ``cpu`` is as ``seconds``, of the contender's process: on a machine that others use too it is the steadier figure,
+    with one thread.
     """
     names = list(dict.fromkeys((OURS, peer)))
     with ExitStack() as stack:
         workers = [stack.enter_context(Worker(name, problem, threads, cache)) for name in names]
         figures: dict[str, Any] = {
-            worker.name: {"facts": worker.facts, "points": {point: {"seconds": {}} for point in worker.points}}
+            worker.name: {
+                "facts": worker.facts,
+                "points": {point: {"seconds": {}, "cpu": {}} for point in worker.points},
+            }
             for worker in workers
         }
         for batch in effort.batches:
-            for (name, point), seconds in _timed(workers, figures, batch, effort, calls_divisor(problem)).items():
-                figures[name]["points"][point]["seconds"][str(batch)] = seconds
+            for (name, point), rounds in _timed(workers, figures, batch, effort, calls_divisor(problem)).items():
+                told = figures[name]["points"][point]
+                told["seconds"][str(batch)] = [wall for wall, _ in rounds]
+                told["cpu"][str(batch)] = [cpu for _, cpu in rounds]
         if with_recall:
             for worker in workers:
                 if contender_spec(worker.name).ranks:
@@ -69,25 +77,25 @@ def calls_divisor(problem: SearchProblem) -> int:
 
 def _timed(
     workers: Sequence[Worker], figures: dict[str, Any], batch: int, effort: Effort, divisor: int
-) -> dict[tuple[str, str], list[float]]:
-    """Seconds a search in each round by contender and point: mean of a turn; they take turns."""
+) -> dict[tuple[str, str], list[tuple[float, float]]]:
+    """Seconds and CPU seconds a search in each round by contender and point: means of a turn; they take turns."""
     pairs = [(worker, point) for worker in workers for point in worker.points]
     calls = {}
     for worker, point in pairs:
         one = figures[worker.name]["points"][point]["seconds"].get("1")
         if one is not None and min(one) * batch > LONGEST_SEARCH:
             continue
-        once = min(worker.turn(point, batch, 2, TOP_K))
+        once = min(worker.turn(point, batch, 2, TOP_K)[0])
         wanted = max(1, round(effort.turn_seconds / max(once, 1e-6)))
         calls[worker.name, point] = min(500, max(1, wanted // divisor) * divisor if batch == 1 else wanted)
-    rounds: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
+    rounds: dict[tuple[str, str], list[tuple[float, float]]] = {key: [] for key in calls}
     for _ in range(effort.rounds):
         for worker, point in pairs:
             if (worker.name, point) not in calls:
                 continue
             time.sleep(PAUSE_SECONDS)
-            seconds = worker.turn(point, batch, calls[worker.name, point], TOP_K)
-            rounds[worker.name, point].append(statistics.fmean(seconds))
+            seconds, cpu = worker.turn(point, batch, calls[worker.name, point], TOP_K)
+            rounds[worker.name, point].append((statistics.fmean(seconds), cpu))
     return rounds
 
 

@@ -33,6 +33,11 @@ class Comparison:
         seconds: list[float] = self.figures[name]["points"][point]["seconds"][batch]
         return seconds
 
+    def cpu(self, name: str, point: str, batch: str = "1") -> list[float]:
+        """CPU seconds of the contender's process, of every round."""
+        seconds: list[float] = self.figures[name]["points"][point]["cpu"][batch]
+        return seconds
+
     def median_ms(self, name: str, point: str, batch: str = "1") -> float:
         return 1e3 * statistics.median(self.seconds(name, point, batch))
 
@@ -68,6 +73,9 @@ def comparison_rows(one: Comparison) -> Iterator[Row]:
             ratio = paired_ratio(one.seconds(one.peer, point, batch), one.seconds(OURS, "exact", batch))
             peer = f"{CONTENDERS[one.peer].label}, {one.median_ms(one.peer, point, batch):.1f} ms"
             yield Row(f"exact_b{batch}_over_{one.peer}_{one.place}", ratio, "x faster", f">= {goals[batch]}", peer)
+            if one.threads == 1:
+                ratio = paired_ratio(one.cpu(one.peer, point, batch), one.cpu(OURS, "exact", batch))
+                yield Row(f"exact_b{batch}_cpu_over_{one.peer}_{one.place}", ratio, "x less CPU", None, peer)
     else:
         yield from _peer_rows(one)
 
@@ -79,6 +87,9 @@ def _own_rows(one: Comparison) -> Iterator[Row]:
         f"reading {one.figures[FLOOR]['facts']['bytes_an_item']:.0f} B an item, {one.median_ms(FLOOR, 'read'):.1f} ms"
     )
     yield Row(f"exact_b1_over_reading_{one.place}", paired_ratio(exact, reading), "ratio", "<= 1.3", floor)
+    if one.threads == 1:
+        ratio = paired_ratio(one.cpu(OURS, "exact"), one.cpu(FLOOR, "read"))
+        yield Row(f"exact_b1_cpu_over_reading_{one.place}", ratio, "ratio", None, "CPU time, which others disturb less")
     exact_ms = f"EXACT, {one.median_ms(OURS, 'exact'):.1f} ms"
     goal = "<= 0.4" if one.items == MILLION else None
     yield Row(f"fast_b1_over_exact_{one.place}", paired_ratio(fast, exact), "ratio", goal, exact_ms)

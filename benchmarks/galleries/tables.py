@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Sequence
 
 from benchmarks.galleries.comparing import OURS, paired_ratio
@@ -27,12 +28,13 @@ def _table(items: int, threads: int, here: Sequence[Comparison]) -> Iterator[str
     yield f"**{items:,} items, {threads} thread{'s' if threads > 1 else ''}**"
     yield ""
     heads = [f"ms, {batch} at once" if batch != "1" else "ms" for batch in batches]
+    heads.append("CPU ms")
     yield (
         "| "
         + " | ".join(["", *heads, "time over EXACT's", "recall@10", "fewest parts", "recall@100", "B an item"])
         + " |"
     )
-    yield "| --- |" + " ---: |" * (len(batches) + 5)
+    yield "| --- |" + " ---: |" * (len(batches) + 6)
     own = next((one for one in here if one.peer == FLOOR), here[0])
     for point in ("exact", "fast"):
         yield _line(own, OURS, point, batches)
@@ -48,6 +50,7 @@ def _line(one: Comparison, name: str, point: str, batches: Sequence[str]) -> str
     cells = [CONTENDERS[name].label + (f", {told}" if told else "")]
     timed = one.batches(name, point)
     cells += [f"{one.median_ms(name, point, batch):.2f}" if batch in timed else "" for batch in batches]
+    cells.append(f"{1e3 * statistics.median(one.cpu(name, point)):.2f}")
     ratio = paired_ratio(one.seconds(name, point), one.seconds(OURS, "exact"))
     cells.append(f"{ratio:.2f}")
     if quality:

@@ -56,10 +56,10 @@ class Worker:
         self._process.join()
         self._connection.close()
 
-    def turn(self, point: str, batch: int, calls: int, top_k: int) -> list[float]:
-        """Seconds of each of ``calls`` searches for the next ``batch`` queries."""
-        seconds: list[float] = self._ask("turn", point, batch, calls, top_k)
-        return seconds
+    def turn(self, point: str, batch: int, calls: int, top_k: int) -> tuple[list[float], float]:
+        """Seconds of each of ``calls`` searches for the next ``batch`` queries, and the worker's CPU seconds a call."""
+        seconds, cpu = self._ask("turn", point, batch, calls, top_k)
+        return seconds, cpu
 
     def answers(self, point: str, count: int) -> list[Int64]:
         """The first `DEPTH` matches of the first ``count`` queries."""
@@ -111,14 +111,14 @@ def _serve(connection: Connection, name: str, folder: Path, threads: int, cache:
             while (task := connection.recv()) is not None:
                 if task[0] == "turn":
                     _, point, batch, calls, top_k = task
-                    seconds = []
+                    seconds, cpu = [], time.process_time()
                     for _ in range(calls):
                         queries = _next(problem, place, batch)
                         place += batch
                         start = time.perf_counter()
                         contender.search(point, queries, top_k)
                         seconds.append(time.perf_counter() - start)
-                    connection.send(seconds)
+                    connection.send((seconds, (time.process_time() - cpu) / calls))
                 else:
                     connection.send(_answers(contender, problem, *task[1:]))
         finally:
