@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from glimpse.parts import PartFeatures
+from server import faults
 from server.errors import InvalidArgument, NotFound, ServerError
 from server.galleries.background import Background
 from server.galleries.columns import Columns
@@ -393,4 +394,7 @@ class Gallery:
                 return []
             self._columns.swap(old, new, rows)
             self._snapshot = self._columns.snapshot(self._snapshot.sequence)
-        return self._segments.removed(old)
+        faults.point("seal.swapped")
+        removed = self._segments.removed(old)
+        faults.point("seal.removed")
+        return removed

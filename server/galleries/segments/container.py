@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from server import faults
+
 MAGIC = b"GLMPSEG\n"
 FORMAT = 1
 """To be raised when a reader of this format would misunderstand the arrays."""
@@ -81,7 +83,9 @@ def write(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any
             os.lseek(handle, 0, os.SEEK_SET)
             _write_all(handle, _START.pack(MAGIC, len(header), hashlib.sha256(header).digest()) + header)
             os.fsync(handle)
+        faults.point("seal.written")
         unfinished.rename(path)
+        faults.point("seal.renamed")
         flush_folder(path.parent)
     except BaseException:
         unfinished.unlink(missing_ok=True)
