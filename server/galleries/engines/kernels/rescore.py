@@ -24,18 +24,20 @@ Array = NDArray[Any]
 
 
 @part
-def _dot(half: Array, query: Array, begin: int, end: int) -> float:
+def _dot(half: Array, query: Array) -> float:
     """``<query, float16 bits>``: bits moved into a float32's place mean the value times 2^-112."""
     lanes = np.zeros(16)
-    whole = begin + (end - begin) // 16 * 16
-    for at in range(begin, whole, 16):
+    whole = len(half) // 16
+    # Slices: an index that could be negative keeps a loop from becoming vector instructions.
+    for at in range(whole):
+        some, others = half[16 * at : 16 * at + 16], query[16 * at : 16 * at + 16]
         for lane in range(16):
-            bits = np.int32((np.int32(half[at + lane]) << 13) & SIGN_AND_VALUE)
-            lanes[lane] += query[at + lane] * np.float64(bits.view(np.float32))
+            bits = np.int32((np.int32(some[lane]) << 13) & SIGN_AND_VALUE)
+            lanes[lane] += others[lane] * np.float64(bits.view(np.float32))
     total = 0.0
     for lane in range(16):
         total += lanes[lane]
-    for at in range(whole, end):
+    for at in range(16 * whole, len(half)):
         bits = np.int32((np.int32(half[at]) << 13) & SIGN_AND_VALUE)
         total += query[at] * np.float64(bits.view(np.float32))
     return total * 2.0**112
@@ -77,7 +79,7 @@ def rescore_rows(
         for p in range(len(alpha)):
             weight = alpha[p] * (shown[p] * np.float64(visibility[k, p]))
             if weight > 0.0:
-                numerator += weight * _dot(vectors[k], query, bounds[p], bounds[p + 1])
+                numerator += weight * _dot(vectors[k, bounds[p] : bounds[p + 1]], query[bounds[p] : bounds[p + 1]])
             total += weight
             if optional[p]:
                 common += weight

@@ -15,7 +15,7 @@ from numba import float32, float64, int8, int16, int32, int64, uint8
 from numpy.typing import NDArray
 
 from server.galleries.engines.kernels import VNNI, given, kernel, part
-from server.galleries.engines.kernels.tile import QUERIES, ROWS, multiply_tile
+from server.galleries.engines.kernels.tile import QUERIES, ROWS, multiply_tile, prefetch
 
 CHUNK = 64
 """Rows of one step."""
@@ -23,6 +23,8 @@ AHEAD = 16
 """The row so many places later is fetched while one is multiplied."""
 TIE = 2.0**-21
 """How far two scores may be apart and still give one float32 distance, and the rounding of the score itself."""
+MARGIN = 2.0**-17
+"""What the first look, in float32, may be off by."""
 
 # Columns of the numbers of a query.
 STEP, CORRECTION, NORM, ABSOLUTE, LOST, SCALE, MIN_JOINT, OPTIONAL = range(8)
@@ -65,14 +67,20 @@ def threshold(heap: Array, size: int) -> float:
 
 
 @part
-def _multiply_one(codes: Array, rows: Array, query: Array, spans: Array, out: Array) -> None:
-    """``out[0, r] = <row r, query>`` for one query; reads at the speed of the memory."""
+def _multiply_one(codes: Array, rows: Array, addresses: Array, query: Array, spans: Array, out: Array) -> None:
+    """``out[0, r] = <row r, query>`` for one query; reads at the speed of the memory, wherever the rows are."""
     for r in range(len(rows)):
+        ahead = addresses[r + AHEAD]
+        for s in range(spans.shape[0]):
+            for at in range(spans[s, 0], spans[s, 1], 64):
+                prefetch(ahead + at)
         row = codes[rows[r]]
         total = np.int32(0)
         for s in range(spans.shape[0]):
-            for at in range(spans[s, 0], spans[s, 1]):
-                total += np.int32(row[at]) * np.int32(query[at])
+            # Slices: an index that could be negative keeps a loop from becoming vector instructions.
+            part_of_row, part_of_query = row[spans[s, 0] : spans[s, 1]], query[spans[s, 0] : spans[s, 1]]
+            for at in range(len(part_of_row)):
+                total += np.int32(part_of_row[at]) * np.int32(part_of_query[at])
         out[0, r] = total
 
 
@@ -85,8 +93,9 @@ def _multiply_plainly(codes: Array, rows: Array, queries: Array, spans: Array, o
             query = queries[q]
             total = np.int32(0)
             for s in range(spans.shape[0]):
-                for at in range(spans[s, 0], spans[s, 1]):
-                    total += np.int32(row[at]) * np.int32(query[at])
+                part_of_row, part_of_query = row[spans[s, 0] : spans[s, 1]], query[spans[s, 0] : spans[s, 1]]
+                for at in range(len(part_of_row)):
+                    total += np.int32(part_of_row[at]) * np.int32(part_of_query[at])
             out[q, r] = total
 
 
@@ -125,18 +134,48 @@ def _find_addresses(codes: Array, rows: Array, begin: int, tiles: Array, spill: 
 
 
 @part
-def _weigh(visibility: Array, alpha: Array, query: Array, optional: Array, total: Array, joint: Array) -> None:
-    """W and the joint visibility (not yet divided) of a chunk's rows ``(P, CHUNK)``."""
-    total[:] = 0.0
-    joint[:] = 0.0
-    for p in range(len(alpha)):
-        if alpha[p] * query[p] == 0.0:
-            continue
-        for r in range(CHUNK):
-            total[r] += alpha[p] * (query[p] * np.float64(visibility[p, r]))
-        if optional[p]:
+def _screen(
+    products: Array,
+    number: Array,
+    weights: Array,
+    prior: float,
+    least: float,
+    rows: Array,
+    seen: Array,
+    evidence: Array,
+    passing: Array,
+) -> int:
+    """Marks the rows of a chunk that may reach ``least``, in float32, and counts them.
+
+    All is divided by the query's scale. float32 and the margins below it let a few rows more pass than need to; those
+    are looked at again.
+
+    Args:
+        products: int32 ``(CHUNK,)``; weights: ``alpha_p vq_p / scale``; rows: ``(4, CHUNK)`` scale, residual, half a
+            step and norm; seen: ``(P, CHUNK)`` visibilities; evidence: float32 ``(CHUNK,)``, room.
+    """
+    bar = np.float32(max(least - MARGIN, -1e30))
+    correction, step = np.int32(number[CORRECTION]), np.float32(number[STEP])
+    norm, absolute, lost = np.float32(number[NORM]), np.float32(number[ABSOLUTE]), np.float32(number[LOST])
+    evidence[:] = np.float32(min(prior / number[SCALE], 1e30) if number[SCALE] > 0.0 else 0.0)
+    for p in range(len(weights)):
+        weight = np.float32(weights[p])
+        if weight != 0.0:
+            visibility = seen[p]
             for r in range(CHUNK):
-                joint[r] += alpha[p] * (query[p] * np.float64(visibility[p, r]))
+                evidence[r] += weight * visibility[r]
+    widest = np.float32(1.0 + MARGIN)
+    scale, residual, half, coded = rows[0], rows[1], rows[2], rows[3]
+    count = np.int32(0)
+    for r in range(CHUNK):
+        # By Cauchy and Schwarz, or by the largest rounding of one code.
+        first, second = norm * residual[r], absolute * half[r]
+        bound = (first if first < second else second) + lost * coded[r]
+        score = np.float32(products[r] - correction) * (step * scale[r])
+        reach = score + bound * widest + np.float32(1e-30)
+        passing[r] = np.int32(reach >= bar * evidence[r])
+        count += passing[r]
+    return count
 
 
 @part
@@ -207,8 +246,13 @@ def scan_block(
     addresses = np.empty(CHUNK + AHEAD, np.int64)
     spill = np.zeros(codes.shape[1] + 64, np.int8)
     seen = np.zeros((parts, CHUNK), np.float32)
-    step, lost, half, coded = np.zeros(CHUNK), np.zeros(CHUNK), np.zeros(CHUNK), np.zeros(CHUNK)
-    total, joint, reach, error = np.empty(CHUNK), np.empty(CHUNK), np.empty(CHUNK), np.empty(CHUNK)
+    bounds = np.zeros((4, CHUNK), np.float32)
+    passing = np.zeros(CHUNK, np.int32)
+    evidence = np.zeros(CHUNK, np.float32)
+    weights = np.zeros((count_queries, parts))
+    for q in range(count_queries):
+        for p in range(parts):
+            weights[q, p] = alpha[q, p] * shown[q, p] / numbers[q, SCALE] if numbers[q, SCALE] > 0.0 else 0.0
     while begin < len(rows):
         for q in range(count_queries):
             if counts[q] + CHUNK > room:
@@ -217,46 +261,43 @@ def scan_block(
                     return begin
         m = min(CHUNK, len(rows) - begin)
         chunk = rows[begin : begin + m]
+        _find_addresses(codes, rows, begin, tiles, spill, addresses)
         if len(query) > 0:
-            _multiply_one(codes, chunk, query, spans, products)
+            _multiply_one(codes, chunk, addresses, query, spans, products)
         elif VNNI:
-            _find_addresses(codes, rows, begin, tiles, spill, addresses)
             _multiply_in_tiles(addresses, m, queries, tiles, products)
         else:
             _multiply_plainly(codes, chunk, queries, spans, products)
         for r in range(m):
             row = chunk[r]
-            step[r], lost[r] = scale[row], residual[row]
-            half[r], coded[r] = 0.50001 * scale[row] + 2.0**-99, norm[row]
+            bounds[0, r], bounds[1, r], bounds[2, r] = scale[row], residual[row], 0.50001 * scale[row] + 2.0**-99
+            bounds[3, r] = norm[row]
         for p in range(parts):
             for r in range(m):
                 seen[p, r] = visibility[p, chunk[r]]
         for q in range(count_queries):
             number = numbers[q]
-            _weigh(seen, alpha[q], shown[q], optional, total, joint)
             least = threshold(heaps[q], sizes[q])
-            bar = least - 2 * TIE
-            passing = 0
-            for r in range(CHUNK):
-                # By Cauchy and Schwarz, or by the largest rounding of one code.
-                bound = min(number[NORM] * lost[r], number[ABSOLUTE] * half[r]) + number[LOST] * coded[r]
-                error[r] = bound
-                score = (np.float64(products[q, r]) - number[CORRECTION]) * (number[STEP] * step[r])
-                reach[r] = (score + bound) * number[SCALE]
-                passing += reach[r] >= bar * (total[r] + prior)
-            if passing == 0:
+            if _screen(products[q], number, weights[q], prior, least, bounds, seen, evidence, passing) == 0:
                 continue
             for r in range(m):
-                if not (total[r] > 0.0 and reach[r] >= bar * (total[r] + prior)):
+                if passing[r] == 0 or (len(masks) > 0 and masks[q, begin + r] == 0):
+                    continue
+                total, joint = 0.0, 0.0
+                for p in range(parts):
+                    weight = alpha[q, p] * (shown[q, p] * np.float64(seen[p, r]))
+                    total += weight
+                    if optional[p]:
+                        joint += weight
+                if not total > 0.0:
                     continue
                 thresholded = number[MIN_JOINT] > 0.0 and number[OPTIONAL] > 0.0
-                if thresholded and not joint[r] / number[OPTIONAL] >= number[MIN_JOINT]:
+                if thresholded and not joint / number[OPTIONAL] >= number[MIN_JOINT]:
                     continue
-                if len(masks) > 0 and masks[q, begin + r] == 0:
-                    continue
-                ratio = min(number[SCALE] / (total[r] + prior), 1e300)
-                score = (np.float64(products[q, r]) - number[CORRECTION]) * (number[STEP] * step[r]) * ratio
-                slack = error[r] * ratio + TIE
+                ratio = min(number[SCALE] / (total + prior), 1e300)
+                bound = min(number[NORM] * bounds[1, r], number[ABSOLUTE] * bounds[2, r]) + number[LOST] * bounds[3, r]
+                score = (np.float64(products[q, r]) - number[CORRECTION]) * (number[STEP] * bounds[0, r]) * ratio
+                slack = bound * ratio + TIE
                 # No distance is below 0 or above 2, whatever the bound says.
                 most = min(max(score + slack, -1.0), 1.0)
                 if most < threshold(heaps[q], sizes[q]):

@@ -57,6 +57,25 @@ def _sums_of_four(builder: Any, a: list[Any]) -> Any:
     return fours
 
 
+def _prefetching(builder: Any) -> Any:
+    """Emits the fetching of the line at an address."""
+    how = [ir.Constant(ir.IntType(32), hint) for hint in (0, _SECOND_CACHE, 1)]  # to read, data
+    kind = ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), *(hint.type for hint in how)])
+    function = cgutils.get_or_insert_function(builder.module, kind, _PREFETCH)
+    return lambda address: builder.call(function, [builder.inttoptr(address, _BYTE.as_pointer()), *how])
+
+
+@intrinsic
+def prefetch(typing_context, address):  # type: ignore[no-untyped-def]
+    """Fetches the line at an int64 address into the cache; harmless where nothing is."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        _prefetching(builder)(arguments[0])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
 @intrinsic
 def multiply_tile(  # type: ignore[no-untyped-def]
     typing_context, rows, ahead, queries, stride, spans, count, out, out_stride
@@ -77,12 +96,7 @@ def multiply_tile(  # type: ignore[no-untyped-def]
         product = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(_SUMS, [_SUMS, _BYTES, _BYTES]), _PRODUCT
         )
-        how = [ir.Constant(ir.IntType(32), hint) for hint in (0, _SECOND_CACHE, 1)]  # to read, data
-        prefetch = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), *(hint.type for hint in how)]),
-            _PREFETCH,
-        )
+        fetch = _prefetching(builder)
         zeros = ir.Constant(_SUMS, [0] * 16)
         highest_bits = ir.Constant(_BYTES, [-128] * STEP)
 
@@ -102,8 +116,7 @@ def multiply_tile(  # type: ignore[no-untyped-def]
                 offset = builder.add(first, builder.mul(step.index, _LONG(STEP)))
                 codes = [builder.xor(_load(builder, builder.add(base, offset)), highest_bits) for base in bases]
                 for base in nexts:
-                    place = builder.inttoptr(builder.add(base, offset), _BYTE.as_pointer())
-                    builder.call(prefetch, [place, *how])
+                    fetch(builder.add(base, offset))
                 for source, line in zip(sources, sums, strict=True):
                     query = _load(builder, builder.add(source, offset))
                     for code, slot in zip(codes, line, strict=True):
