@@ -16,7 +16,7 @@ from typing import Any
 
 import cv2
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
@@ -39,6 +39,7 @@ from server.extraction.tuning import best_batch
 from server.galleries.catalog import Catalog
 from server.galleries.database import StoreError
 from server.interceptors import Methods
+from server.quotas import Quotas
 from server.security.credentials import AccessError, AccessFile
 from server.security.guard import Guard
 from server.security.recorder import Recorder
@@ -47,9 +48,11 @@ from server.services.floor import Floor
 from server.services.gallery import GalleryService
 from server.services.search import SearchService
 from server.settings import ConfigurationError, ServerSettings, join_address, split_address
+from server.streams import Streams
 from server.telemetry import GalleryGauges, Telemetry
 from server.transport import channel_options, open_port
 from server.version import VERSION
+from server.vitals import Vitals
 
 UPKEEP_SECONDS = 60.0
 """Between two looks at the store's health and for items past their retention."""
@@ -68,9 +71,6 @@ CANNOT_START = (
     AccessError,
 )
 """What keeps a server from starting, with a sentence for the person who starts it."""
-
-_SERVING = health_pb2.HealthCheckResponse.SERVING
-_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 _log = logging.getLogger("glimpse.server")
 
@@ -103,7 +103,7 @@ class Application:
         self._floor: Floor | None = None
         self._galleries = GalleryService(lambda: self.floor)
         self._closing = contextlib.AsyncExitStack()
-        self._health = health.aio.HealthServicer()
+        self.vitals = Vitals(SERVICES)
         self._server: grpc.aio.Server | None = None
         self._methods: Methods | None = None
         self._last_words: asyncio.Task[None] | None = None
@@ -137,9 +137,10 @@ class Application:
             self._galleries.resume_migrations()
             self._closing.push_async_callback(self._galleries.end_migrations)
             self._closing.push_async_callback(_ended, asyncio.create_task(self._upkeep()))
+            self._closing.push_async_callback(_ended, asyncio.create_task(self.vitals.watch(self.floor.batcher)))
             assert self._methods is not None
             self._methods.open()
-            await self._set_health(_SERVING)
+            await self.vitals.ails("starting", False)
         except BaseException:
             await self.stop(0)
             raise
@@ -150,7 +151,7 @@ class Application:
         Args:
             grace: seconds that accepted requests may take; default: the settings' ``drain_seconds``.
         """
-        await self._health.enter_graceful_shutdown()
+        await self.vitals.drain()
         if self._methods is not None:
             self._methods.drain()
         if self._server is not None:
@@ -172,10 +173,13 @@ class Application:
     async def _open_ports(self) -> None:
         settings = self.settings
         guard = Guard(AccessFile(settings.data), settings.auth, certificates=settings.client_ca is not None)
-        self._methods = methods = Methods(self.telemetry, guard, self.recorder)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, methods)
+        quotas = Quotas(settings.data, settings.disk_quota, settings.memory_limit)
+        streams = Streams(settings.stream_idle_seconds, settings.send_seconds)
+        self._methods = methods = Methods(self.telemetry, guard, self.recorder, streams=streams, quotas=quotas)
+        self.telemetry.watch_quotas(quotas)
+        health_pb2_grpc.add_HealthServicer_to_server(self.vitals.servicer, methods)
         names = (*SERVICES, health.SERVICE_NAME)
-        await self._set_health(_NOT_SERVING)
+        await self.vitals.tell()
         if self.settings.reflection:
             names = (*names, reflection.SERVICE_NAME)
             reflection_pb2_grpc.add_ServerReflectionServicer_to_server(ReflectionServicer(names), methods)
@@ -209,6 +213,7 @@ class Application:
             max_batch=max_batch,
             delay=settings.batch_delay,
             limit=settings.queue_limit,
+            patience=settings.model_patience,
             finishing=searching if settings.cores > 1 else None,
             on_death=lambda: self._worker_died(),
         )
@@ -241,12 +246,8 @@ class Application:
         )
         return Floor(session.bundle, model, batcher, extractor, catalog, telemetry, searching, storing)
 
-    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus.ValueType) -> None:
-        for service in ("", *SERVICES):
-            await self._health.set(service, status)
-
     def _worker_died(self) -> None:
-        self._last_words = asyncio.create_task(self._set_health(_NOT_SERVING))
+        self._last_words = asyncio.create_task(self.vitals.ails("worker", True))
 
     async def _upkeep(self) -> None:
         """Every minute: is the store still there, and has anything outlived its retention?"""
@@ -255,13 +256,13 @@ class Application:
             await asyncio.sleep(UPKEEP_SECONDS)
             try:
                 await floor.store(floor.catalog.check)
-                await self._set_health(_SERVING if floor.batcher.alive else _NOT_SERVING)
+                await self.vitals.ails("store", False)
                 expired = await floor.store(lambda: floor.catalog.expire(time.time_ns() // 1000))
                 if expired:
                     _log.info("items past their retention deleted", extra={logs.FIELDS: {"items": expired}})
             except Unavailable as error:
                 _log.critical("the store cannot be used: %s", error)
-                await self._set_health(_NOT_SERVING)
+                await self.vitals.ails("store", True)
             except Exception as error:  # a full disk, say, must not end the upkeep for good
                 _log.error("upkeep failed", exc_info=error)
 

@@ -34,15 +34,15 @@ def current_client() -> str:
     return _client.get()
 
 
-def client_of(peer: str, token_id: str = "") -> str:
+def client_of(peer: str, name: str = "") -> str:
     """The name under which a caller is counted.
 
     Args:
         peer: as gRPC tells it: ``ipv4:10.0.0.7:51234``, ``ipv6:[::1]:51234`` (percent-encoded), ``unix:...``.
-        token_id: of the token that came with the call, if one did.
+        name: of the caller, if the server knows callers: ``token:...``, ``certificate:...``.
     """
-    if token_id:
-        return f"token:{token_id}"
+    if name:
+        return name
     return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer
 
 

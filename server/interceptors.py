@@ -11,7 +11,7 @@ import inspect
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -26,19 +26,20 @@ from server.errors import (
     Unavailable,
     forget_traceback,
 )
+from server.fairness import Clients, client_of
 from server.logs import FIELDS
 from server.memory import Trimmer
 from server.parsing import Refused, rebuilt
+from server.quotas import STORING, Quotas
 from server.security import audit, caller
 from server.security.guard import Guard
 from server.security.recorder import Recorder
 from server.security.roles import ACCESS, OPEN, Access
 from server.statuses import DETAILS_KEY, status_of
+from server.streams import Streams, unless_gone
 from server.telemetry import Telemetry
 
 MAX_METADATA_KEYS = 64
-MAX_CALLS = 1024
-"""Calls being answered at once, health and reflection not counted: what waits for a thread must be bounded too."""
 BOOK_SECONDS = 0.05
 """After the end of a call until its line is logged: book-keeping is done for many calls at once and never while a
 caller waits."""
@@ -89,7 +90,18 @@ class Methods(grpc.GenericRpcHandler):
     Methods of `PACKAGE` answer UNAVAILABLE until `open` is called; health and reflection always answer.
     """
 
-    def __init__(self, telemetry: Telemetry, guard: Guard, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        guard: Guard,
+        recorder: Recorder,
+        clients: Clients | None = None,
+        streams: Streams | None = None,
+        quotas: Quotas | None = None,
+    ) -> None:
+        self._clients = clients or Clients()
+        self._streams = streams or Streams()
+        self._quotas = quotas
         self._telemetry = telemetry
         self._guard = guard
         self._recorder = recorder
@@ -97,11 +109,8 @@ class Methods(grpc.GenericRpcHandler):
         self._trimmer = Trimmer()
         self._ready = False
         self._inflight = 0
-        self._ours = 0
         self._lines: list[tuple[float, dict[str, Any]]] = []
         telemetry.watch_inflight(lambda: self._inflight)
-        self._draining = asyncio.Event()
-        self._drained: asyncio.Task[bool] | None = None
 
     def add_registered_method_handlers(
         self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
@@ -135,27 +144,13 @@ class Methods(grpc.GenericRpcHandler):
 
     def drain(self) -> None:
         """Ends streams after what they have accepted so far; unary calls go on."""
-        self._draining.set()
+        self._streams.drain()
 
-    async def _accepted(self, access: Access, context: Context) -> AsyncIterator[Message | Refused]:
-        """The requests of a stream until its end or until the server drains; each is its caller's to make.
-
-        Not by gRPC's iterator: that one keeps the last request of a stream that breaks off.
-        """
-        if self._drained is None:
-            self._drained = asyncio.create_task(self._draining.wait())
-        while True:
-            read = asyncio.ensure_future(context.read())
-            try:
-                await asyncio.wait({read, self._drained}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                if not read.done():
-                    read.cancel()
-            if not read.done():
-                raise Unavailable("the server is shutting down; send the rest to another one", retry_after=1.0)
-            request = read.result()
-            if request is grpc.aio.EOF:
-                return
+    async def _accepted(self, access: Access, context: Context, stores: bool) -> AsyncIterator[Message | Refused]:
+        """The requests of a stream until its end or until the server drains; each is its caller's to make."""
+        async for request in self._streams.requests(context):
+            if stores and self._quotas is not None:
+                self._quotas.check()
             yield request if isinstance(request, Refused) else self._permitted(access, request)
 
     def _permitted(self, access: Access, request: Message) -> Message | Refused:
@@ -176,6 +171,7 @@ class Methods(grpc.GenericRpcHandler):
     def _wrapped(self, method: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
         ours = method.startswith(PACKAGE)
         access = ACCESS.get(method)
+        stores = method in STORING
         behaviour: Any = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
 
         # Health's Watch is a coroutine that writes by itself and never ends.
@@ -184,14 +180,14 @@ class Methods(grpc.GenericRpcHandler):
         def checked(request: Any, context: Context) -> Any:
             if ours and not self._ready:
                 raise Unavailable("the server is starting", retry_after=1.0)
-            if ours and self._ours > MAX_CALLS:
-                raise ResourceExhausted(f"{MAX_CALLS} calls are being answered, which is the limit", retry_after=0.5)
             assert access is not None  # or the guard has refused the call
             if handler.request_streaming:
-                requests = self._accepted(access, context)
+                requests = self._accepted(access, context, stores)
                 return requests if ours else _unrefused(requests)
             if isinstance(request, Refused):
                 raise request.error
+            if stores and self._quotas is not None:
+                self._quotas.check()
             entry = audit.pending()
             if entry is not None:
                 entry.asked(request)
@@ -211,7 +207,7 @@ class Methods(grpc.GenericRpcHandler):
                         self._guard.recheck(caller.current())
                     if self._recorder.strict:
                         await self._recorder.durable()
-                    await _unless_gone(context.write(response))
+                    await self._streams.send(context.write(response))
 
         async def single(request: Any, context: Context) -> Any:
             response = await behaviour(checked(request, context), context)
@@ -221,11 +217,12 @@ class Methods(grpc.GenericRpcHandler):
             return response
 
         answer = stream if handler.response_streaming else single
-        return rebuilt(method, handler, self._guarded(method, answer, access), self._trimmer)
+        guarded = self._guarded(method, answer, access, stream=handler.request_streaming)
+        return rebuilt(method, handler, guarded, self._trimmer)
 
     async def _until_drained(self, endless: Awaitable[None]) -> None:
         task = asyncio.ensure_future(endless)
-        drained = asyncio.ensure_future(self._draining.wait())
+        drained = asyncio.ensure_future(self._streams.drained())
         try:
             await asyncio.wait({task, drained}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
@@ -244,7 +241,12 @@ class Methods(grpc.GenericRpcHandler):
         return grpc.stream_stream_rpc_method_handler(self._guarded(method, refuse, OPEN))
 
     def _guarded(
-        self, method: str, answer: Callable[[Any, Context], Awaitable[Any]], access: Access | None
+        self,
+        method: str,
+        answer: Callable[[Any, Context], Awaitable[Any]],
+        access: Access | None,
+        *,
+        stream: bool = False,
     ) -> Callable[[Any, Context], Awaitable[Any]]:
         """Wraps the answer in the caller's identity, errors, metrics, the log line and the audit trail."""
         telemetry, guard, recorder = self._telemetry, self._guard, self._recorder
@@ -257,7 +259,7 @@ class Methods(grpc.GenericRpcHandler):
             notes: dict[str, Any] = {}
             _notes.set(notes)
             self._inflight += 1
-            self._ours += ours
+            held = ExitStack()
             code = StatusCode.OK
             peer = context.peer()
             entry: audit.Entry | None = None
@@ -270,6 +272,9 @@ class Methods(grpc.GenericRpcHandler):
                     entry = audit.Entry(name, asking.name, peer, record=recorder.add)
                 audit.begin(entry)
                 guard.allow(access, asking)
+                if ours:
+                    client = client_of(peer, "" if asking is caller.ANYONE else asking.name)
+                    held.enter_context(self._clients.call(client, stream=stream))
                 answered = await answer(request, context)
                 if audited and recorder.strict and entry is not None:
                     recorder.add(entry)
@@ -292,7 +297,7 @@ class Methods(grpc.GenericRpcHandler):
                 forget_traceback(error)
             finally:
                 self._inflight -= 1
-                self._ours -= ours
+                held.close()
                 seconds = time.perf_counter() - started
                 telemetry.request(name, code.name, seconds)
                 if entry is None and recorder.on and code in (StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED):
@@ -306,7 +311,7 @@ class Methods(grpc.GenericRpcHandler):
             # gRPC keeps what `abort` raises, and with it this frame, until the garbage collector runs.
             del request
             details = ((DETAILS_KEY, status.SerializeToString()),) if status.details else ()
-            await _unless_gone(context.abort(code, status.message, details))
+            await unless_gone(context.abort(code, status.message, details))
 
         return guarded
 
@@ -330,14 +335,6 @@ class _Unimplemented(ServerError):
 
     def __init__(self, method: str) -> None:
         super().__init__(f"there is no method {method[:200]!r}")
-
-
-async def _unless_gone(sending: Awaitable[None]) -> None:
-    """A caller who leaves, or whose deadline passes, while the answer is being written is no bug of ours."""
-    try:
-        await sending
-    except grpc.aio.InternalError:
-        raise asyncio.CancelledError from None
 
 
 async def _unrefused(requests: AsyncIterator[Message | Refused]) -> AsyncIterator[Message]:

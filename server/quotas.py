@@ -12,6 +12,11 @@ from pathlib import Path
 
 from server.errors import ResourceExhausted
 
+STORING = frozenset(
+    f"/glimpse.v1.GalleryService/{name}"
+    for name in ("CreateGallery", "Upsert", "UpdateItem", "CreateSnapshot", "RestoreSnapshot", "MigrateGallery")
+)
+"""Methods that need room. Those that delete make some, and are never refused."""
 LOOK_SECONDS = 1.0
 """Between two looks at the folder; memory is looked at every time."""
 RETRY_SECONDS = 30.0
@@ -53,7 +58,7 @@ class Quotas:
 
     def check(self) -> None:
         """ResourceExhausted when there is no room for writes; the message says how much is used and allowed."""
-        if self.disk_bytes and self._disk() > self.disk_bytes:
+        if self.disk_bytes and self.used() > self.disk_bytes:
             raise ResourceExhausted(
                 f"the data folder takes {mebibytes(self._used)} and may take {mebibytes(self.disk_bytes)}: writes are "
                 "refused, searches go on; delete something, or raise --disk-quota",
@@ -66,7 +71,8 @@ class Quotas:
                 retry_after=RETRY_SECONDS,
             )
 
-    def _disk(self) -> int:
+    def used(self) -> int:
+        """Bytes that the data folder takes, as of the last second."""
         with self._lock:
             if self._clock() - self._looked >= LOOK_SECONDS:
                 self._used = folder_bytes(self._folder)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ByteSize, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from glimpse.precision import PRECISIONS
@@ -62,7 +62,25 @@ class ServerSettings(BaseSettings):
     threads: int = Field(0, ge=0, le=1024, description="Threads of one inference; 0 means the cores at hand.")
     max_batch: int = Field(0, ge=0, le=256, description="Images in one run of the model; 0 measures which is best.")
     batch_delay: float = Field(0.0, ge=0, le=1, description="Seconds a batch waits to fill; 0 has proved best.")
-    queue_limit: int = Field(256, ge=1, le=100_000, description="Images that may wait; more are refused at once.")
+    queue_limit: int = Field(
+        256, ge=1, le=100_000, description="Images of one client that may wait; of all together twice as many."
+    )
+    model_patience: float = Field(
+        60.0, ge=1, le=3600, description="Seconds one batch may take; after that the model counts as hung."
+    )
+    stream_idle_seconds: float = Field(
+        300.0, ge=1, le=86_400, description="Seconds that a stream may be silent before the server ends it."
+    )
+    send_seconds: float = Field(
+        30.0, ge=0.1, le=3600, description="Seconds that a caller may leave an answer of a stream unread."
+    )
+    disk_quota: ByteSize = Field(
+        ByteSize(0),
+        description="What the data folder may take, such as 20GiB; 0: any amount. Writes are refused above.",
+    )
+    memory_limit: ByteSize = Field(
+        ByteSize(0), description="What the process may take, such as 4GiB; 0: 90 % of its container. As disk_quota."
+    )
     decode_workers: int = Field(0, ge=0, le=256, description="Threads that decode images; 0: the cores at hand.")
     search_workers: int = Field(0, ge=0, le=256, description="Threads that search galleries; 0: the cores at hand.")
     recall_every: int = Field(

@@ -29,7 +29,7 @@ class Streams:
         send_seconds: for one answer to find room in the caller's buffers.
     """
 
-    def __init__(self, idle_seconds: float, send_seconds: float) -> None:
+    def __init__(self, idle_seconds: float = 300.0, send_seconds: float = 30.0) -> None:
         self._idle_seconds = idle_seconds
         self._send_seconds = send_seconds
         self._draining = asyncio.Event()
@@ -43,13 +43,10 @@ class Streams:
         """Returns once the server drains."""
         await self._draining.wait()
 
-    async def requests(self, context: Reading, *, patient: bool = False) -> AsyncIterator[Any]:
+    async def requests(self, context: Reading) -> AsyncIterator[Any]:
         """The requests of a stream until its end, until it says nothing for too long, or until the server drains.
 
         Not by gRPC's iterator: that one keeps the last request of a stream that breaks off.
-
-        Args:
-            patient: leave it open however long it is silent.
 
         Raises:
             DeadlineExceeded: the caller was silent for too long.
@@ -57,11 +54,12 @@ class Streams:
         """
         if self._drained is None:
             self._drained = asyncio.create_task(self._draining.wait())
-        limit = None if patient else self._idle_seconds
         while True:
             read = asyncio.ensure_future(context.read())
             try:
-                await asyncio.wait({read, self._drained}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(
+                    {read, self._drained}, timeout=self._idle_seconds, return_when=asyncio.FIRST_COMPLETED
+                )
             finally:
                 if not read.done():
                     read.cancel()
@@ -80,16 +78,14 @@ class Streams:
         """Waits until an answer has left for the caller.
 
         Raises:
-            DeadlineExceeded: the caller does not read.
-            CancelledError: the caller has gone.
+            CancelledError: the caller has gone, or does not read. A status would have to wait behind the answer that
+                nobody reads, and hold what the call holds; so it is given up without one.
         """
         try:
             async with asyncio.timeout(self._send_seconds):
                 await unless_gone(sending)
         except TimeoutError:
-            raise DeadlineExceeded(
-                f"the answers of this stream were not read for {self._send_seconds:g} s; read them as they come"
-            ) from None
+            raise asyncio.CancelledError(f"not read for {self._send_seconds:g} s") from None
 
 
 async def unless_gone(sending: Awaitable[None]) -> None:

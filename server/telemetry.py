@@ -23,6 +23,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from glimpse.images import REASONS
+from server.quotas import Quotas
 from server.settings import ConfigurationError, split_address
 
 if TYPE_CHECKING:
@@ -89,6 +90,10 @@ class Telemetry:
             registry=registry,
         )
         self._disk = Gauge("glimpse_disk_free_ratio", "Free share of the data folder's disk.", registry=registry)
+        self._used = Gauge("glimpse_data_bytes", "What the data folder takes.", registry=registry)
+        self._allowed = Gauge(
+            "glimpse_limit_bytes", "What data folder and process may take; 0: any amount.", ("kind",), registry=registry
+        )
         self._worker = Gauge("glimpse_worker_alive", "1 while the inference worker lives.", registry=registry)
         self._provider = Gauge(
             "glimpse_provider_info",
@@ -185,6 +190,12 @@ class Telemetry:
             return usage.free / usage.total
 
         self._disk.set_function(free)
+
+    def watch_quotas(self, quotas: Quotas) -> None:
+        """Reads at every scrape what the data folder takes; tells what folder and process may take."""
+        self._used.set_function(quotas.used)
+        self._allowed.labels("disk").set(quotas.disk_bytes)
+        self._allowed.labels("memory").set(quotas.memory_bytes)
 
     def watch_galleries(self, gauges: Callable[[], Iterable[GalleryGauges]]) -> None:
         """Reads the galleries at every scrape, so that a deleted one leaves no series behind."""

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-MODEL, NETWORK, ACCESS, TUNING, LOGS = "Model", "Network", "Access", "Tuning", "Logs"
+MODEL, NETWORK, ACCESS, TUNING, LIMITS, LOGS = "Model", "Network", "Access", "Tuning", "Limits", "Logs"
 
 
 def serve(
@@ -71,7 +71,31 @@ def serve(
         float | None, typer.Option(help="Seconds that a batch waits to fill; 0 is best.", rich_help_panel=TUNING)
     ] = None,
     queue_limit: Annotated[
-        int | None, typer.Option(help="Images that may wait; more are refused at once.", rich_help_panel=TUNING)
+        int | None,
+        typer.Option(help="Images of one client that may wait; of all twice as many.", rich_help_panel=LIMITS),
+    ] = None,
+    model_patience: Annotated[
+        float | None,
+        typer.Option(help="Seconds one batch may take before the model counts as hung.", rich_help_panel=LIMITS),
+    ] = None,
+    stream_idle_seconds: Annotated[
+        float | None, typer.Option(help="Seconds a stream may be silent before it is ended.", rich_help_panel=LIMITS)
+    ] = None,
+    send_seconds: Annotated[
+        float | None,
+        typer.Option(help="Seconds a caller may leave an answer of a stream unread.", rich_help_panel=LIMITS),
+    ] = None,
+    disk_quota: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="What the data folder may take, as 20GiB; writes stop above.", rich_help_panel=LIMITS
+        ),
+    ] = None,
+    memory_limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="What the process may take; default 90 % of its container.", rich_help_panel=LIMITS
+        ),
     ] = None,
     decode_workers: Annotated[
         int | None, typer.Option(help="Threads that decode images; 0: the cores at hand.", rich_help_panel=TUNING)

@@ -15,16 +15,16 @@ from server.fairness import Clients, Slots, Turns, _client, client_of, current_c
 
 
 @pytest.mark.parametrize(
-    ("peer", "token", "client"),
+    ("peer", "name", "client"),
     [
         ("ipv4:10.0.0.7:51234", "", "ipv4:10.0.0.7"),
         ("ipv6:%5B::1%5D:51234", "", "ipv6:%5B::1%5D"),
         ("unix:/run/glimpse.sock", "", "unix:/run/glimpse.sock"),
-        ("ipv4:10.0.0.7:51234", "t7", "token:t7"),
+        ("ipv4:10.0.0.7:51234", "token:t7", "token:t7"),
     ],
 )
-def test_a_client_is_its_token_or_its_address_without_the_port(peer: str, token: str, client: str) -> None:
-    assert client_of(peer, token) == client
+def test_a_client_is_its_token_or_its_address_without_the_port(peer: str, name: str, client: str) -> None:
+    assert client_of(peer, name) == client
 
 
 def hold(clients: Clients, stack: ExitStack, client: str, *, stream: bool = False) -> int:

@@ -185,7 +185,7 @@ def test_sixteen_callers_are_all_answered(server: Running) -> None:
 def test_calls_beyond_the_limit_are_refused_but_health_answers(
     server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.interceptors.MAX_CALLS", 0)
+    monkeypatch.setitem(server.application._methods._clients._limits, "calls", 0)  # type: ignore[union-attr]
     with pytest.raises(grpc.RpcError, match="0 calls are being answered, which is the limit") as error:
         server.search.Search(request())
     assert error.value.code() == StatusCode.RESOURCE_EXHAUSTED  # type: ignore[attr-defined]

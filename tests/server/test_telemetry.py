@@ -29,6 +29,8 @@ EXPOSED = {
     "glimpse_gallery_sequence": {"gallery"},
     "glimpse_joint_visibility": set(),
     "glimpse_disk_free_ratio": set(),
+    "glimpse_data_bytes": set(),
+    "glimpse_limit_bytes": {"kind"},
     "glimpse_worker_alive": set(),
     "glimpse_provider_info": {"requested", "actual"},
     "glimpse_build_info": {"version", "model", "model_version", "model_sha256"},
