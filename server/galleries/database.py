@@ -28,6 +28,9 @@ APPLICATION_ID = 0x474C4D50  # "GLMP"
 PAGE_BYTES = 8192  # measured: 30 % more items/s than 4,096; larger pages gain little more
 KEY_BYTES = 32
 CHECKPOINT_PAGES = 2048  # the write-ahead log is folded into the file every 16 MiB
+EXAMINED_BYTES = 256 << 20
+"""A larger file is examined from end to end (8 GB of a million items: 20 s of a disk of 400 MB/s) only if the last
+process was killed. Whatever is read of it is held against its checksum all the same."""
 
 _NO_ROOM = {
     sqlite3.SQLITE_FULL,
@@ -63,9 +66,11 @@ class Database:
         try:
             with self.starting():
                 self._own()
+                # A log is left behind by a process that was killed, and never by `close`.
+                unclean = self._path.with_name(f"{FILE}-wal").exists()
                 self._writer = self._connect()
                 try:
-                    self._open()
+                    self._open(unclean)
                     self.digester = Digester(self.key("audit"))
                 except BaseException:
                     self._writer.close()
@@ -259,7 +264,7 @@ class Database:
         connection.execute(f"PRAGMA journal_size_limit = {4 * CHECKPOINT_PAGES * PAGE_BYTES}")
         return connection
 
-    def _open(self) -> None:
+    def _open(self, unclean: bool) -> None:
         writer = self._writer
         version = _pragma(writer, "user_version")
         application = _pragma(writer, "application_id")
@@ -275,9 +280,10 @@ class Database:
         mode = _pragma(writer, "journal_mode = WAL")
         if mode != "wal":
             raise StoreError(f"{self._path} cannot use a write-ahead log (journal mode {mode}); use a local disk")
-        verdict = _pragma(writer, "quick_check(1)")
-        if verdict != "ok":
-            raise self.damaged(str(verdict))
+        if unclean or self._path.stat().st_size <= EXAMINED_BYTES:
+            verdict = _pragma(writer, "quick_check(1)")
+            if verdict != "ok":
+                raise self.damaged(str(verdict))
         if version < FORMAT:
             # One transaction: a kill leaves a store of the old format, never one in between.
             writer.execute("BEGIN IMMEDIATE")

@@ -15,6 +15,7 @@ import pytest
 
 from glimpse.bundle import ModelIdentity
 from server.errors import ResourceExhausted, Unavailable
+from server.galleries import database
 from server.galleries.catalog import Catalog
 from server.galleries.database import FILE, Database, StoreError
 from server.galleries.filters import Filter
@@ -242,6 +243,25 @@ def test_a_closed_store_says_so(tmp_path: Path) -> None:
         with pytest.raises(Unavailable, match="server is stopping"):
             use()
     assert len(gallery) == 0
+
+
+@pytest.mark.parametrize(("limit", "killed", "examined"), [(1 << 20, False, 1), (0, False, 0), (0, True, 1)])
+def test_a_large_file_is_examined_only_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, killed: bool, examined: int
+) -> None:
+    folder = tmp_path / "one"
+    with closing(Catalog.open(folder)) as catalog:
+        catalog.create(gallery_settings()).upsert(some_items(0, 20))
+        if killed:
+            folder = tmp_path / "another"
+            shutil.copytree(tmp_path / "one", folder)  # with the log, as a killed process leaves it
+    asked: list[str] = []
+    pragma = database._pragma
+    monkeypatch.setattr(database, "_pragma", lambda connection, text: (asked.append(text), pragma(connection, text))[1])
+    monkeypatch.setattr(database, "EXAMINED_BYTES", limit)
+    with closing(Catalog.open(folder)) as catalog:
+        assert len(catalog.get("lobby")) == 20
+    assert asked.count("quick_check(1)") == examined
 
 
 def test_the_store_is_set_up_for_durability_and_erasure(tmp_path: Path) -> None:
