@@ -15,7 +15,8 @@ from tests.client.fake_server import FakeServer
 from tests.server.running import Running
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGES = ("quickstart.md", "cli.md", "calibration.md", "evaluation.md", "access.md")
+GROUPS = ("gallery", "model", "token", "audit", "datasets", "snapshot", "alias")
+PAGES = ("quickstart.md", "cli.md", "calibration.md", "evaluation.md", "access.md", "erasure.md")
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -32,7 +33,7 @@ def commands() -> Iterator[tuple[str, ...]]:
 
 @pytest.mark.parametrize("command", sorted(set(commands())), ids=" ".join)
 def test_every_documented_command_and_option_exists(glimpse: Callable[..., Result], command: tuple[str, ...]) -> None:
-    names = command[:2] if command[0] in ("gallery", "model", "token", "audit", "datasets") else command[:1]
+    names = command[:2] if command[0] in GROUPS else command[:1]
     result = glimpse(*names, "--help")
     assert result.exit_code == 0
     for option in (word for word in command if word.startswith("--")):
