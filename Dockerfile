@@ -10,7 +10,7 @@ FROM python:${PYTHON}-slim AS build
 WORKDIR /src
 RUN python -m venv /venv
 ENV PATH=/venv/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml constraints.txt requirements.lock README.md LICENSE ./
 COPY glimpse glimpse
 COPY protos protos
 COPY server server
@@ -18,7 +18,8 @@ COPY trainer/__init__.py trainer/
 COPY exporter/__init__.py exporter/
 
 FROM build AS build-cpu
-RUN pip install -c constraints.txt ".[cpu]"
+# Everything from the lock, by its hash; then Glimpse itself, which may fetch nothing more.
+RUN pip install --require-hashes -r requirements.lock && pip install --no-deps . && pip check
 
 FROM build AS build-gpu
 RUN pip install -c constraints.txt ".[gpu]"
