@@ -82,8 +82,9 @@ def _timed(
     pairs = [(worker, point) for worker in workers for point in worker.points]
     calls = {}
     for worker, point in pairs:
-        one = figures[worker.name]["points"][point]["seconds"].get("1")
-        if one is not None and min(one) * batch > LONGEST_SEARCH:
+        before = figures[worker.name]["points"][point]["seconds"]
+        smaller = max((int(size) for size in before), default=0)
+        if smaller and min(before[str(smaller)]) * batch / smaller > LONGEST_SEARCH:
             continue
         once = min(worker.turn(point, batch, 2, TOP_K)[0])
         wanted = max(1, round(effort.turn_seconds / max(once, 1e-6)))
