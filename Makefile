@@ -7,7 +7,7 @@ IMAGES  ?=
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint types protos bench bench-methods clean
+.PHONY: help demo serve test lint types protos bench bench-methods soak lock audit clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,20 @@ bench: $(VENV)/.dev ## Measure serving, people and metrics; prints ratios
 
 bench-methods: $(VENV)/.dev ## Train and test all seven methods on generated people (hours)
 	$(BIN)/glimpse bench methods
+
+soak: $(VENV)/.dev ## Hurt the server in every way of docs/security.md for hours; prints a table (MINUTES=60 LOAD=0.8)
+	$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(LOAD),--load $(LOAD)) $(if $(SHORT),--short)
+
+# Their own environment: what pins and audits a server is no part of it.
+$(VENV)/lock/bin/uv: | $(BIN)/python
+	$(PYTHON) -m venv $(VENV)/lock
+	$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check uv pip-audit
+
+lock: $(VENV)/.dev $(VENV)/lock/bin/uv ## Pin what a server installs, with hashes (requirements.lock)
+	$(VENV)/lock/bin/python deploy/lock.py $(BIN)/python
+
+audit: $(VENV)/lock/bin/uv ## Look the locked packages up among known vulnerabilities
+	$(VENV)/lock/bin/python deploy/audit.py
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

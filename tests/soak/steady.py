@@ -1,0 +1,201 @@
+"""A long stretch of ordinary work: searches at a share of the best rate while people are added and erased.
+
+What must hold: no call fails, and memory, file descriptors and the slowest hundredth of the searches stay as they were.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import numpy as np
+
+from benchmarks.load import closed_loop
+from glimpse.cli.subserver import subserver
+from protos.glimpse.v1 import gallery_pb2, gallery_pb2_grpc, search_pb2, search_pb2_grpc
+from tests.bundles import encoded, person, tiny_bundle
+
+PEOPLE = 200
+GALLERY = "soak"
+GROWTH = 64 << 20
+WARM_SHARE = 0.2
+"""Of the time, what passes before anything is compared: caches fill, and the first segments are made."""
+
+
+@dataclass
+class Course:
+    """What was seen, window by window."""
+
+    searches: int = 0
+    changes: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    p99: list[float] = field(default_factory=list)
+    """Seconds, a window each."""
+    resident: list[int] = field(default_factory=list)
+    files: list[int] = field(default_factory=list)
+
+    def warm(self, values: list[int] | list[float]) -> tuple[float, float]:
+        """Medians of the first and of the last third, once it was warm."""
+        rest = np.array(values[int(WARM_SHARE * len(values)) :], np.float64)
+        third = max(1, len(rest) // 3)
+        return float(np.median(rest[:third])), float(np.median(rest[-third:]))
+
+    @property
+    def growth(self) -> int:
+        """Bytes of memory."""
+        before, after = self.warm(self.resident)
+        return int(after - before)
+
+    @property
+    def more_files(self) -> int:
+        before, after = self.warm(self.files)
+        return int(after - before)
+
+    @property
+    def slower(self) -> float:
+        """By what the 99th percentile has grown."""
+        before, after = self.warm(self.p99)
+        return after / before
+
+    @property
+    def sound(self) -> bool:
+        """No errors, memory and files flat, and the slowest searches no slower than twice."""
+        flat = self.growth < GROWTH and self.more_files <= 4
+        return not self.errors and self.searches > 0 and self.changes > 0 and flat and self.slower < 2
+
+    def describe(self) -> str:
+        p99 = self.warm(self.p99)[1] * 1e3
+        return (
+            f"{self.searches} searches, {self.changes} adds and erases; errors {sum(self.errors.values())} "
+            f"{dict(self.errors) or ''}; memory {self.growth / (1 << 20):+.1f} MiB, files {self.more_files:+d}, "
+            f"p99 {p99:.0f} ms, x{self.slower:.2f}"
+        ).replace("  ", " ")
+
+
+def queries() -> list[search_pb2.SearchRequest]:
+    return [
+        search_pb2.SearchRequest(gallery=GALLERY, query_image=encoded(person(number, shot=9)), top_k=10)
+        for number in range(32)
+    ]
+
+
+def fill(channel: grpc.Channel) -> None:
+    galleries = gallery_pb2_grpc.GalleryServiceStub(channel)
+    galleries.CreateGallery(gallery_pb2.CreateGalleryRequest(gallery=GALLERY))
+    items = [item(number, shot) for number in range(PEOPLE) for shot in range(2)]
+    for _ in galleries.Upsert(iter([gallery_pb2.UpsertRequest(gallery=GALLERY, items=items)])):
+        pass
+    search_pb2_grpc.SearchServiceStub(channel).Search(queries()[0])  # the first one compiles
+
+
+def item(number: int, shot: int) -> gallery_pb2.Item:
+    return gallery_pb2.Item(
+        item_id=f"{number}-{shot}",
+        person_id=str(number),
+        camera_id=f"c{shot}",
+        image=encoded(person(number, shot=shot)),
+    )
+
+
+def change(channel: grpc.Channel, stop: threading.Event, course: Course) -> None:
+    """Adds a few people and erases them again, until told to stop."""
+    galleries = gallery_pb2_grpc.GalleryServiceStub(channel)
+    for round_ in itertools.count():
+        if stop.wait(0.2):
+            return
+        number = PEOPLE + round_ % 50
+        try:
+            request = gallery_pb2.UpsertRequest(gallery=GALLERY, items=[item(number, shot) for shot in range(3)])
+            for response in galleries.Upsert(iter([request]), timeout=60):
+                for result in response.results:
+                    if result.status.code:
+                        course.errors[f"item {result.status.code}"] += 1
+            galleries.Erase(gallery_pb2.EraseRequest(gallery=GALLERY, person_ids=[str(number)]), timeout=60)
+            course.changes += 2
+        except grpc.RpcError as error:
+            course.errors[f"change {error.code().name}"] += 1  # type: ignore[attr-defined]
+
+
+async def search(address: str, rate: float, seconds: float, course: Course, pid: int, window: float) -> None:
+    """Searches at Poisson times for so long; samples the process once a window."""
+    chance = np.random.default_rng(0)
+    asked = itertools.cycle(queries())
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = search_pb2_grpc.SearchServiceStub(channel)
+        begin = time.perf_counter()
+        due = begin
+        latencies: list[float] = []
+        running: set[asyncio.Task[None]] = set()
+
+        async def one(request: search_pb2.SearchRequest, due: float) -> None:
+            try:
+                response = await stub.Search(request, timeout=60)
+                if not response.matches:
+                    course.errors["no match"] += 1
+            except grpc.aio.AioRpcError as error:
+                course.errors[error.code().name] += 1
+            latencies.append(time.perf_counter() - due)
+            course.searches += 1
+
+        end_of_window = begin + window
+        while due < begin + seconds:
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            task = asyncio.create_task(one(next(asked), due))
+            running.add(task)
+            task.add_done_callback(running.discard)
+            due += float(chance.exponential(1 / rate))
+            if time.perf_counter() >= end_of_window and latencies:
+                course.p99.append(float(np.percentile(latencies, 99)))
+                course.resident.append(resident(pid))
+                course.files.append(open_files(pid))
+                latencies.clear()
+                end_of_window += window
+        await asyncio.gather(*running)
+
+
+def resident(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) << 10
+
+
+def open_files(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+@contextmanager
+def stocked(folder: Path, work: int) -> Iterator[tuple[str, int, grpc.Channel]]:
+    """A server with people in it: address, process and a channel to it."""
+    model = tiny_bundle(folder / "model", work=work).source
+    with (
+        subserver(folder / "data", model, folder / "log") as address,
+        grpc.insecure_channel(address) as channel,
+    ):
+        fill(channel)
+        yield address, int((folder / "data" / "lock").read_text()), channel
+
+
+def steady(folder: Path, seconds: float, load: float, *, work: int = 4, probe: float = 4.0) -> Course:
+    """Runs it all: finds the best rate, then searches at ``load`` times that for ``seconds``."""
+    course = Course()
+    with stocked(folder, work) as (address, pid, channel):
+        best = asyncio.run(closed_loop(address, queries(), callers=16, seconds=probe)).rate
+        if not best:
+            raise RuntimeError(f"no search was answered within {probe:g} s: this machine has too much else to do")
+        stop = threading.Event()
+        changing = threading.Thread(target=change, args=(channel, stop, course))
+        changing.start()
+        try:
+            window = max(0.2, min(30.0, seconds / 20))
+            asyncio.run(search(address, load * best, seconds, course, pid, window))
+        finally:
+            stop.set()
+            changing.join()
+    return course
