@@ -16,7 +16,7 @@ from tests.server.running import Running
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 GROUPS = ("gallery", "model", "token", "audit", "datasets", "snapshot", "alias")
-PAGES = ("quickstart.md", "cli.md", "calibration.md", "evaluation.md", "access.md", "erasure.md")
+PAGES = ("quickstart.md", "cli.md", "calibration.md", "evaluation.md", "access.md", "erasure.md", "operations.md")
 
 
 def blocks(page: str, language: str) -> list[str]:
