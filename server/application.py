@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import grpc
@@ -50,9 +50,13 @@ from server.services.search import SearchService
 from server.settings import ConfigurationError, ServerSettings, join_address, split_address
 from server.streams import Streams
 from server.telemetry import GalleryGauges, Telemetry
+from server.tracing import Tracing
 from server.transport import channel_options, open_port
 from server.version import VERSION
 from server.vitals import Vitals
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
 
 UPKEEP_SECONDS = 60.0
 """Between two looks at the store's health and for items past their retention."""
@@ -84,10 +88,15 @@ class Application:
     Args:
         settings: everything configurable.
         open_model: makes the session; tests pass their own.
+        span_exporter: takes the spans in place of the settings' collector, for tests.
     """
 
     def __init__(
-        self, settings: ServerSettings, *, open_model: Callable[[ServerSettings], Session] | None = None
+        self,
+        settings: ServerSettings,
+        *,
+        open_model: Callable[[ServerSettings], Session] | None = None,
+        span_exporter: SpanExporter | None = None,
     ) -> None:
         self.settings = settings
         self.port = 0
@@ -100,6 +109,7 @@ class Application:
         self.recorder = Recorder(settings.audit, settings.audit_days)
         """Writes the audit trail."""
         self._open_model = open_model or load_model
+        self._span_exporter = span_exporter
         self._floor: Floor | None = None
         self._galleries = GalleryService(lambda: self.floor)
         self._closing = contextlib.AsyncExitStack()
@@ -175,7 +185,9 @@ class Application:
         guard = Guard(AccessFile(settings.data), settings.auth, certificates=settings.client_ca is not None)
         quotas = Quotas(settings.data, settings.disk_quota, settings.memory_limit)
         streams = Streams(settings.stream_idle_seconds, settings.send_seconds)
-        self._methods = methods = Methods(self.telemetry, guard, self.recorder, streams=streams, quotas=quotas)
+        self._methods = methods = Methods(
+            self.telemetry, guard, self.recorder, streams=streams, quotas=quotas, tracing=self._traces()
+        )
         self.telemetry.watch_quotas(quotas)
         health_pb2_grpc.add_HealthServicer_to_server(self.vitals.servicer, methods)
         names = (*SERVICES, health.SERVICE_NAME)
@@ -194,6 +206,14 @@ class Application:
         await server.start()
         self._server = server
         self.ports_open.set()
+
+    def _traces(self) -> Tracing | None:
+        if not self.settings.otlp_endpoint and self._span_exporter is None:
+            return None
+        settings = self.settings
+        tracing = Tracing(settings.otlp_endpoint, settings.trace_share, VERSION, exporter=self._span_exporter)
+        self._closing.push_async_callback(asyncio.to_thread, tracing.close)
+        return tracing
 
     async def _load(self) -> Floor:
         settings, telemetry = self.settings, self.telemetry

@@ -38,6 +38,7 @@ from server.security.roles import ACCESS, OPEN, Access
 from server.statuses import DETAILS_KEY, status_of
 from server.streams import Streams, unless_gone
 from server.telemetry import Telemetry
+from server.tracing import Tracing
 
 MAX_METADATA_KEYS = 64
 BOOK_SECONDS = 0.05
@@ -98,7 +99,9 @@ class Methods(grpc.GenericRpcHandler):
         clients: Clients | None = None,
         streams: Streams | None = None,
         quotas: Quotas | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
+        self._tracing = tracing
         self._clients = clients or Clients()
         self._streams = streams or Streams()
         self._quotas = quotas
@@ -260,6 +263,9 @@ class Methods(grpc.GenericRpcHandler):
             _notes.set(notes)
             self._inflight += 1
             held = ExitStack()
+            trace = None
+            if ours and self._tracing is not None:
+                trace = self._tracing.begin(name, context.invocation_metadata())
             code = StatusCode.OK
             peer = context.peer()
             entry: audit.Entry | None = None
@@ -298,6 +304,8 @@ class Methods(grpc.GenericRpcHandler):
             finally:
                 self._inflight -= 1
                 held.close()
+                if trace is not None:
+                    trace.end(code.name)
                 seconds = time.perf_counter() - started
                 telemetry.request(name, code.name, seconds)
                 if entry is None and recorder.on and code in (StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED):

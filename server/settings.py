@@ -99,6 +99,10 @@ class ServerSettings(BaseSettings):
     audit_days: float = Field(0, ge=0, description="Days that sealed rows of the audit trail are kept; 0: for ever.")
     drain_seconds: float = Field(30.0, ge=0, le=3600, description="Time for accepted requests to finish at the end.")
     reflection: bool = Field(True, description="Offer gRPC server reflection.")
+    otlp_endpoint: str = Field("", description="HOST:PORT or URL of an OTLP collector of traces; empty: no traces.")
+    trace_share: float = Field(
+        1.0, ge=0, le=1, description="Share of the calls that are traced, if callers do not say."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line logged.")
     log_format: Literal["plain", "json"] = Field("plain", description="One line a call, for people or for machines.")
 

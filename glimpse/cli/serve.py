@@ -110,6 +110,14 @@ def serve(
     drain_seconds: Annotated[
         float | None, typer.Option(help="Time for accepted requests to finish at the end.", rich_help_panel=TUNING)
     ] = None,
+    otlp_endpoint: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="OTLP collector of traces; default: no traces.", rich_help_panel=LOGS),
+    ] = None,
+    trace_share: Annotated[
+        float | None,
+        typer.Option(help="Share of the calls that are traced, if callers do not say.", rich_help_panel=LOGS),
+    ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.", rich_help_panel=LOGS)] = None,
     log_format: Annotated[str | None, typer.Option(help="plain or json.", rich_help_panel=LOGS)] = None,
 ) -> None:

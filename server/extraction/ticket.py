@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from glimpse.parts import PartFeatures
 from server.errors import Cancelled, DeadlineExceeded, ServerError
+from server.tracing import Trace, current
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Ticket:
         "prepare",
         "preprocess",
         "ready_at",
+        "trace",
     )
 
     def __init__(self, future: asyncio.Future[Any], deadline: float | None, bulk: bool, client: str = "") -> None:
@@ -73,6 +75,7 @@ class Ticket:
         """Whose image it is, as `server.fairness` names clients."""
         self.deadline = deadline
         self.bulk = bulk
+        self.trace: Trace | None = current()
         self.pixels: NDArray[np.uint8] | None = None
         self.prepare: Callable[[], NDArray[np.uint8]] | None = None
         """Makes the pixels, where the model's thread is to do so."""
@@ -101,6 +104,12 @@ class Ticket:
         # Of the time since then its own decoding in the model's thread was not spent waiting.
         own = self.decode + self.preprocess if self.prepare is not None else 0.0
         queue = max(0.0, started - self.ready_at - own)
+        if self.trace is not None:
+            decoding = (started if self.prepare is not None else self.ready_at) - self.decode - self.preprocess
+            self.trace.stage("decode", decoding, self.decode)
+            self.trace.stage("preprocess", decoding + self.decode, self.preprocess)
+            self.trace.stage("queue", self.ready_at, queue)
+            self.trace.stage("inference", started, inference)
         return Extracted(features, StageSeconds(self.decode, self.preprocess, queue, inference))
 
     def settle(self, outcome: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from glimpse.calibration import Calibration
 from protos.glimpse.v1 import search_pb2
@@ -14,6 +14,7 @@ from server.galleries.ranking import Ranking, SearchOptions
 from server.services.matches import add_matches, describe, tell_time
 from server.services.query import Query
 from server.telemetry import Telemetry
+from server.tracing import Trace, current
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +28,8 @@ class Question:
     """When it came, on the clock of `time.perf_counter`."""
     calibration: Calibration | None = None
     """What gives its matches a probability, where it holds for their distances."""
+    trace: Trace | None = field(default_factory=current)
+    """Of the call that asks."""
 
 
 Outcome = search_pb2.SearchResponse | Exception
@@ -50,6 +53,8 @@ def answers(asked: Sequence[tuple[Question, Query]], telemetry: Telemetry) -> It
             ranked.update(_ranked(question.gallery, asked))
         ranking, seconds = ranked.pop(place)
         telemetry.stage("search", seconds)
+        if question.trace is not None:
+            question.trace.stage("search", time.perf_counter() - seconds, seconds)
         if isinstance(ranking, ServerError):
             yield ranking
             continue

@@ -121,10 +121,14 @@ class Running:
         response = self.upsert(gallery, items)
         assert all(result.status.code == 0 for result in response.results)
 
+    def application_of(self, settings: ServerSettings) -> Application:
+        """The server to run."""
+        return Application(settings, open_model=self._open_model)
+
     async def _main(self) -> None:
         self.loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        self.application = Application(self.settings, open_model=self._open_model)
+        self.application = self.application_of(self.settings)
         starting = asyncio.create_task(self.application.start())
         try:
             if self._wait:
