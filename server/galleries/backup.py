@@ -115,7 +115,15 @@ def sha256_of(path: Path) -> str:
 
 
 def verify(path: Path) -> Facts:
-    """Reads the whole file; BackupError unless it is exactly what was written."""
+    """Reads the whole file twice; BackupError unless it is what was written, item by item."""
+    facts = verify_hash(path)
+    if sum(1 for _ in read_items(path)) != facts.items:
+        raise BackupError("it has other items than its header says")
+    return facts
+
+
+def verify_hash(path: Path) -> Facts:
+    """Reads the whole file; BackupError unless its contents agree with its hash."""
     with _opened(path) as file:
         _read_header(file)  # a newer format says so, whatever follows
         file.seek(0)
@@ -127,10 +135,7 @@ def verify(path: Path) -> Facts:
         if digest.digest() != file.read(HASH_BYTES):
             raise BackupError("its contents differ from its SHA-256: it is damaged or cut off")
         file.seek(0)
-        facts = _read_header(file)
-    if sum(1 for _ in read_items(path)) != facts.items:
-        raise BackupError("it has other items than its header says")
-    return facts
+        return _read_header(file)
 
 
 def read_items(path: Path) -> Iterator[Kept]:

@@ -23,6 +23,7 @@ from server.galleries.backup import (
     read_items,
     sha256_of,
     verify,
+    verify_hash,
     write_backup,
 )
 from server.galleries.ledger import Erased, Ledger, last_erasure
@@ -160,12 +161,15 @@ class Backups:
             erased = self.forbidden(facts)
             if not erased:
                 continue
-            items = sum(1 for item in read_items(path) if not erased.holds(item.item_id, item.person_id))
-            if items == facts.items:
-                continue
-            faults.point("backup.purging")
-            kept = (item for item in read_items(path) if not erased.holds(item.item_id, item.person_id))
-            self._written(path, replace(facts, items=items, erasures=latest, store=self._store_id), kept)
+            try:
+                items = sum(1 for item in read_items(path) if not erased.holds(item.item_id, item.person_id))
+                if items == facts.items:
+                    continue
+                faults.point("backup.purging")
+                kept = (item for item in read_items(path) if not erased.holds(item.item_id, item.person_id))
+                self._written(path, replace(facts, items=items, erasures=latest, store=self._store_id), kept)
+            except BackupError as error:
+                raise _unsearchable(path, error) from error
             rewritten.append(path)
             lost += facts.items - items
         return rewritten, lost
@@ -189,12 +193,9 @@ class Backups:
         found = []
         for path in self._files():
             try:
-                found.append((path, verify(path)))
+                found.append((path, verify_hash(path)))
             except BackupError as error:
-                raise FailedPrecondition(
-                    f"snapshot {path.name.removesuffix(SUFFIX)!r} cannot be searched for what is to be erased: {error}"
-                    "; delete it and erase again"
-                ) from error
+                raise _unsearchable(path, error) from error
         return found
 
     def _files(self) -> Sequence[Path]:
@@ -223,3 +224,10 @@ class Backups:
                 field="snapshot",
             )
         return self._folder / f"{name}{SUFFIX}"
+
+
+def _unsearchable(path: Path, error: BackupError) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"snapshot {path.name.removesuffix(SUFFIX)!r} cannot be searched for what is to be erased: {error}"
+        "; delete it and erase again"
+    )

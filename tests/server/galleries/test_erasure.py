@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -166,6 +168,39 @@ def test_what_is_added_again_after_its_erasure_stays(catalog: Catalog, tmp_path:
     assert restored.gallery.get("victim-007").item_id == "victim-007"
     assert restored.left_out == 0  # victim-8 had been taken out of the file
     assert set(of(items, "victim-007")) == set(places(tmp_path, of(items, "victim-007")))
+
+
+def test_searches_and_writes_go_on_while_people_are_erased(catalog: Catalog, tmp_path: Path) -> None:
+    gallery, items = lived_in(catalog)
+    chance = np.random.default_rng(8)
+    query = random_features(chance, SCHEMA, 1)
+    done = threading.Event()
+
+    def search() -> int:
+        count = 0
+        while not done.is_set():
+            gallery.search(query, SearchOptions(top_k=5))
+            count += 1
+        return count
+
+    def write() -> int:
+        count = 0
+        while not done.is_set() and count < 2000:
+            gallery.upsert([marked(f"new-{count:04}", chance)])
+            gallery.get(f"new-{count:04}", image=True)
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(2) as threads:
+        searched, written = threads.submit(search), threads.submit(write)
+        gone = [f"victim-{n:03}" for n in range(20)]
+        for item_id in gone:
+            catalog.custody.erase(Order("lobby", item_ids=(item_id,)))
+        done.set()
+    assert searched.result() > 0
+    assert len(gallery) == 90 + written.result()
+    catalog.drain()
+    assert places(tmp_path, of(items, *gone)) == {}
 
 
 def test_retention_erases_as_an_order_does(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
