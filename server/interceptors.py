@@ -332,10 +332,26 @@ class Methods(grpc.GenericRpcHandler):
         """Writes the log lines and books the metrics of the calls that have ended."""
         self._telemetry.settle()
         lines, self._lines = self._lines, []
-        for moment, fields in lines:
+        for moment, fields in together(lines):
             record = _log.makeRecord(_log.name, logging.INFO, "", 0, "call", (), None, extra={FIELDS: fields})
             record.created = moment
             _log.handle(record)
+
+
+def together(lines: list[tuple[float, dict[str, Any]]]) -> list[tuple[float, dict[str, Any]]]:
+    """What one caller was refused for want of room in one moment is one line that counts it: a flood must not fill the
+    disk with lines, nor take the time to write them."""
+    found: list[tuple[float, dict[str, Any]]] = []
+    refused: dict[tuple[str, str], dict[str, Any]] = {}
+    for moment, fields in lines:
+        if fields["code"] == StatusCode.RESOURCE_EXHAUSTED.name:
+            key = fields["method"], client_of(fields["peer"], fields.get("caller", ""))
+            if key in refused:
+                refused[key]["calls"] = refused[key].get("calls", 1) + 1
+                continue
+            refused[key] = fields
+        found.append((moment, fields))
+    return found
 
 
 class _Unimplemented(ServerError):

@@ -120,6 +120,15 @@ class Batcher:
             raise
         return [Ticket(self._loop.create_future(), deadline, bulk, client) for _ in range(count)]
 
+    def check(self, deadline: float | None = None) -> None:
+        """Raises what `admit` would raise for one image, if there is a crowd. A refusal costs the least before anything
+        else has been done for a call."""
+        try:
+            self._line.check(current_client(), deadline)
+        except ResourceExhausted:
+            self._telemetry.queue_rejected("full")
+            raise
+
     def submit(self, ticket: Ticket, pixels: NDArray[np.uint8]) -> None:
         """Hands in the preprocessed pixels, uint8 ``(H, W, 3)``. From any thread."""
         ticket.pixels = pixels

@@ -19,6 +19,7 @@ from glimpse.preprocessing import Preprocessing
 from server.errors import InvalidArgument, ServerError, forget_traceback
 from server.extraction.batcher import Batcher
 from server.extraction.ticket import Extracted, Ticket
+from server.fairness import Slots
 from server.telemetry import Telemetry
 
 _log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class Extractor:
 
     Args:
         workers: threads that decode; 0 leaves it to the model's thread.
-        bulk_limit: images of indexing in flight at once, over all callers.
+        bulk_limit: images of indexing in flight at once, over all callers, who take turns.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Extractor:
         self._telemetry = telemetry
         self._limits = limits or ImageLimits()
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode") if workers else None
-        self._bulk_slots = asyncio.Semaphore(bulk_limit)
+        self._bulk_slots = Slots(bulk_limit)
 
     async def one(self, data: bytes, field: str, *, box: Box | None = None, deadline: float | None = None) -> Extracted:
         """Features of one encoded image, or of the box inside it.
@@ -99,7 +100,7 @@ class Extractor:
 
     async def bulk(self, data: bytes, field: str, *, deadline: float | None = None) -> Extracted | ServerError:
         """Features of one image of an indexing job: waits for a place instead of being refused."""
-        async with self._bulk_slots:
+        async with self._bulk_slots.take():
             try:
                 (ticket,) = self._batcher.admit(1, deadline=deadline, bulk=True)
                 self._start(ticket, data, field, None)

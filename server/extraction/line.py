@@ -98,6 +98,14 @@ class WaitingLine:
                 self._held[client] += count
             self._open[bulk] += count
 
+    def check(self, client: str, deadline: float | None) -> None:
+        """ResourceExhausted, as `admit` would say it, if there is a crowd and no place for one more image."""
+        if self._crowded:
+            with self._changed:
+                error = self._refusal(1, client, deadline)
+                if error is not None and not self._prune():
+                    raise error
+
     def put(self, ticket: Ticket) -> bool:
         """Lets an admitted ticket be taken; False when nobody will."""
         ticket.ready_at = time.perf_counter()

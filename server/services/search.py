@@ -156,6 +156,8 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
     async def _answer(self, request: search_pb2.SearchRequest, deadline: float | None) -> search_pb2.SearchResponse:
         floor = self._floor()
         started = time.perf_counter()
+        if request.WhichOneof("query") == IMAGE:
+            floor.batcher.check(deadline)
         gallery = floor.catalog.get(request.gallery)
         options = options_of(request, gallery.settings, whole=False)
         calibration = calibration_of(floor.bundle, gallery.settings, options)

@@ -250,3 +250,16 @@ async def test_size_of_batch_that_was_not_seen_yet_is_guessed_low() -> None:
     assert line._expected(2) == 1.0
     line._seconds = {4: 1.5}
     assert line._expected(1) == 1.5
+
+
+async def test_crowd_is_refused_before_anything_is_done_and_nobody_else() -> None:
+    line = Line(limit=2)
+    line.join("a1")
+    line.check("a", None)
+    line.join("a2")
+    line.check("a", None)  # nobody was refused yet: whoever comes is looked at when they are admitted
+    with pytest.raises(ResourceExhausted):
+        line.join("a3")
+    with pytest.raises(ResourceExhausted, match="2 images wait for the model"):
+        line.check("a", None)
+    line.check("b", None)

@@ -14,6 +14,7 @@ from grpc import StatusCode
 
 from protos.glimpse.v1 import gallery_pb2, search_pb2, search_pb2_grpc
 from server.fairness import Clients
+from server.interceptors import together
 from tests.bundles import SCHEMA, encoded, person
 from tests.server.held import HeldSession
 from tests.server.running import Running, detail, random_features, until, wire_features
@@ -137,3 +138,13 @@ def test_model_that_hangs_turns_health_off_until_it_comes_back(tmp_path: Path, m
         held.gate.set()
         until(lambda: running.status() == "SERVING")
         assert running.search.Search(query).matches
+
+
+def test_refusals_of_a_moment_are_one_line_that_counts_them() -> None:
+    def line(code: str, port: int, method: str = "SearchService/Search") -> tuple[float, dict[str, Any]]:
+        return float(port), {"method": method, "code": code, "peer": f"ipv4:10.0.0.7:{port}"}
+
+    full = "RESOURCE_EXHAUSTED"
+    lines = [line(full, 1), line("OK", 2), line(full, 3), line(full, 4), line(full, 5, "SearchService/Extract")]
+    told = [(moment, fields["code"], fields.get("calls")) for moment, fields in together(lines)]
+    assert told == [(1, full, 3), (2, "OK", None), (5, full, None)]
