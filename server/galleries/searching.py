@@ -72,7 +72,9 @@ class Searcher:
         return self.pace.exact_seconds(request.rows(snapshot)) * 1e6 > target
 
     def _search_fast(self, snapshot: Snapshot, request: Request) -> Ranked:
-        engine = self._fast.get("faiss") or self._fast.setdefault("faiss", open_engine("faiss", self._background))
+        # Sealed rows bring their codes; lists of Faiss serve what is not sealed yet.
+        name = "fast" if any(block.compact is not None for block, _ in snapshot.pieces()) else "faiss"
+        engine = self._fast.get(name) or self._fast.setdefault(name, open_engine(name, self._background))
         ranked = engine.search(snapshot, request)
         if not ranked.exact and self.pace.sample_is_due():
             self._background.submit(lambda: self._sample_recall(snapshot, request, ranked))

@@ -66,15 +66,18 @@ class Kept:
         return self.rows[query, :count], self.reach[query, :count], self.heaps[query, : self.sizes[query]]
 
 
-def candidates(snapshot: Snapshot, requests: Sequence[Request], threads: int = 1) -> list[Int64]:
+def candidates(
+    snapshot: Snapshot, requests: Sequence[Request], threads: int = 1, *, unsealed: bool = False
+) -> list[Int64]:
     """Ascending rows that can be among the ``top_k`` closest comparable ones, for each request; all have a ``top_k``.
 
-    The rows are read once for all of the requests, which should allow about the same ones.
+    The rows are read once for all of the requests, which should allow about the same ones. ``unsealed`` looks only at
+    blocks without compact codes.
     """
     queries = round_queries(snapshot.schema, [request.query for request in requests])
     top_k = max(request.top_k or 1 for request in requests)
     top_k = min(top_k, max(1, max(request.rows(snapshot) for request in requests)))
-    pieces = list(_pieces(snapshot))
+    pieces = [piece for piece in _pieces(snapshot) if not unsealed or piece[0].compact is None]
     shares = _shares(pieces, threads)
     if len(shares) > 1:
         kept = list(_pool(threads).map(lambda share: _scan(share, requests, queries, top_k), shares))

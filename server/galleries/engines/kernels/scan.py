@@ -175,7 +175,7 @@ def _screen(
         reach = score + bound * widest + np.float32(1e-30)
         passing[r] = np.int32(reach >= bar * evidence[r])
         count += passing[r]
-    return count
+    return int(count)
 
 
 @part

@@ -155,7 +155,7 @@ def test_query_that_shares_no_part_finds_nothing_but_incomparable_items(backgrou
 
 
 def test_unknown_engine_is_an_error_that_lists_the_choices(background: Background) -> None:
-    with pytest.raises(ValueError, match=r"'hnsw'.*\['exact', 'faiss'\]"):
+    with pytest.raises(ValueError, match=r"'hnsw'.*\['exact', 'faiss', 'fast'\]"):
         open_engine("hnsw", background)
 
 

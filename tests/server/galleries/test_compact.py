@@ -1,0 +1,48 @@
+"""Two-bit codes: small, and close enough to choose by."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from glimpse.parts import Part, PartSchema
+from server.galleries.compact import MIDDLE, PIECE, compress, pieces, spread
+from tests.server.galleries.generated import random_features, random_schema
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_rows_are_spread_without_changing_an_inner_product(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    schema = random_schema(rng)
+    features = random_features(rng, schema, 20)
+    turned = spread(features.vectors, schema)
+    assert turned.shape == (20, pieces(schema)[-1], 4 * PIECE)
+    flat = turned.reshape(20, -1)
+    np.testing.assert_allclose(flat @ flat.T, features.vectors @ features.vectors.T, atol=1e-5)
+
+
+def test_a_code_is_as_long_as_its_part_along_it_and_little_off_across() -> None:
+    schema = PartSchema((Part("global", 256), Part("upper", 300), Part("legs", 7)))
+    features = random_features(np.random.default_rng(0), schema, 150)
+    arrays = compress(features.vectors.astype(np.float16), features.visibility, schema)
+    assert arrays["codes"].shape == (150, 4 * PIECE)  # one piece, two, and one
+    quarters = np.stack([arrays["codes"].reshape(150, -1, PIECE) >> shift & 3 for shift in (0, 2, 4, 6)], axis=2)
+    levels = quarters.reshape(150, -1, 4 * PIECE) - MIDDLE  # [N, pieces, 256]
+    turned = spread(features.stored().vectors, schema)
+    bounds = pieces(schema)
+    for p in range(len(schema)):
+        part = turned[:, bounds[p] : bounds[p + 1]].reshape(150, -1)
+        coded = levels[:, bounds[p] : bounds[p + 1]].reshape(150, -1) * arrays["factors"][p][:, None]
+        squares, shown = np.einsum("nd,nd->n", part, part), features.visibility[:, p]
+        np.testing.assert_allclose(np.einsum("nd,nd->n", part, coded), shown * squares, rtol=1e-3, atol=1e-6)
+        clear = (shown > 0.1) & (squares > 0)
+        off = np.linalg.norm(coded - shown[:, None] * part, axis=1)[clear] / shown[clear]
+        assert np.median(off) < 0.5
+
+
+def test_a_row_takes_a_quarter_of_its_int8_codes() -> None:
+    schema = PartSchema(tuple(Part(name, 256) for name in "abcdefgh"))
+    features = random_features(np.random.default_rng(1), schema, 3)
+    arrays = compress(features.vectors.astype(np.float16), features.visibility, schema)
+    assert sum(array.nbytes for array in arrays.values()) == 3 * (512 + 32)
+    assert all(array.flags.c_contiguous for array in arrays.values())
