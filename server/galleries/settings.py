@@ -28,7 +28,7 @@ class GallerySettings:
         retention_us: items are deleted this many microseconds after they were stored; None keeps them.
         require_purpose: refuse searches that state no purpose.
         latency_target_us: the search time that AUTO aims for; None means always exact.
-        compact: keep only the fast engine's codes in memory; exact searches read the others from the disk.
+        compact: keep only the two-bit codes in memory; exact searches read the others from the disk.
         created_at_us: microseconds since 1970 UTC.
 
     Raises:

@@ -39,12 +39,14 @@ class SegmentFolder:
             if found and (name != path.name or int(found[1]) not in galleries):
                 self.remove(path)
 
-    def open(self, gallery: int, schema: PartSchema, facts: Mapping[str, Any], *, compact: bool) -> list[SealedSegment]:
+    def open(
+        self, gallery: int, schema: PartSchema, facts: Mapping[str, Any], *, exact: bool, fast: bool
+    ) -> list[SealedSegment]:
         """The gallery's sound segments, oldest first."""
 
         def opened(path: Path) -> SealedSegment | None:
             try:
-                return SealedSegment(path, schema, facts, compact=compact, fresh=False)
+                return SealedSegment(path, schema, facts, exact=exact, fast=fast, fresh=False)
             except SegmentError as error:
                 _log.warning("segment file %s is left out and its items are indexed anew: %s", path.name, error)
                 self.remove(path)

@@ -21,9 +21,9 @@ from server.galleries.segments.stretch import Ids, Mask
 from server.galleries.segments.texts import Lookup, Texts
 
 COMPACT = "compact."
-"""Prefix of the names of the arrays that the fast engine made."""
+"""Prefix of the names of the arrays of two-bit codes that the fast engine scans."""
 SCANNED = ("visibility", "scale", "residual", "norm", "camera", "person", "captured_at", "digests", "digest_rows")
-"""Arrays that searches and look-ups read from end to end: loaded. So are the codes, unless the gallery is compact."""
+"""Arrays that searches and look-ups read from end to end: always loaded."""
 CODES, VECTORS = "codes", "vectors"
 
 
@@ -56,22 +56,24 @@ class SealedSegment:
         path: the file.
         schema: the gallery's.
         facts: what the file must say of its gallery.
-        compact: leave the int8 codes on disk, for a gallery that is searched by its compact codes.
+        exact: load the int8 codes; else they are read from the disk when they are asked for.
+        fast: the same of the two-bit codes.
         fresh: check only what is loaded.
 
     Raises:
         SegmentError: the file is missing, damaged, of another gallery or format.
     """
 
-    def __init__(self, path: Path, schema: PartSchema, facts: Mapping[str, Any], *, compact: bool, fresh: bool) -> None:
+    def __init__(
+        self, path: Path, schema: PartSchema, facts: Mapping[str, Any], *, exact: bool, fast: bool, fresh: bool
+    ) -> None:
         container = Container(path)
         if any(container.facts.get(name) != value for name, value in facts.items()):
             raise SegmentError("it belongs to another gallery")
         self.path = path
         self._size = container.size
-        loaded = [name for name in container.names if name in SCANNED or name.startswith(COMPACT)]
-        if not compact:
-            loaded.append(CODES)
+        wanted = {CODES: exact, **dict.fromkeys(SCANNED, True)}
+        loaded = [name for name in container.names if wanted.get(name, fast and name.startswith(COMPACT))]
         array = {name: container.loaded(name) for name in loaded}
         for name in container.names:
             if name not in array:

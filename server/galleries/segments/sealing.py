@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glimpse.parts import Float32, PartSchema
 from server.galleries.blocks import Block
 from server.galleries.codes import pattern_order
-from server.galleries.items import Int64
+from server.galleries.compact import compress
+from server.galleries.items import Float16, Int64
 from server.galleries.segments import container
 from server.galleries.segments.container import Streamed
-from server.galleries.segments.sealed import CODES, VECTORS
+from server.galleries.segments.sealed import CODES, COMPACT, VECTORS
 from server.galleries.segments.texts import Lookup, pack
 from server.galleries.snapshots import Snapshot
 
@@ -41,12 +43,42 @@ def _features(snapshot: Snapshot, rows: Int64) -> dict[str, NDArray[Any] | Strea
     for block, places, local in _spread(snapshot, rows):
         for name, column in numbers.items():
             column[places] = getattr(block.codes, name)[local]
+    visibility = snapshot.visibility(rows)
+    compact = _Compact(snapshot.schema, visibility)
+    vectors = _gathered(snapshot, rows, np.float16, lambda block, at: block.read(at))
     return {
         CODES: Streamed(np.int8, shape, _gathered(snapshot, rows, np.int8, lambda block, at: block.codes.codes[at])),
-        "visibility": snapshot.visibility(rows),
+        "visibility": visibility,
         **numbers,
-        VECTORS: Streamed(np.float16, shape, _gathered(snapshot, rows, np.float16, lambda block, at: block.read(at))),
+        VECTORS: Streamed(np.float16, shape, compact.made_of(vectors)),
+        **compact.arrays,  # behind the vectors, of which they are made
     }
+
+
+class _Compact:
+    """The fast engine's arrays, filled while the vectors pass by."""
+
+    def __init__(self, schema: PartSchema, visibility: Float32) -> None:
+        self._schema = schema
+        self._visibility = visibility.T  # [N, P]
+        count = len(self._visibility)
+        none = compress(np.empty((0, schema.width), np.float16), self._visibility[:0], schema)
+        self._row_axes = {name: array.shape.index(0) for name, array in none.items()}
+        self.arrays: dict[str, NDArray[Any]] = {
+            COMPACT + name: np.empty([size or count for size in array.shape], array.dtype)
+            for name, array in none.items()
+        }
+
+    def made_of(self, vectors: Iterator[Float16]) -> Iterator[Float16]:
+        """The pieces of the vectors, unchanged."""
+        start = 0
+        for piece in vectors:
+            rows = slice(start, start + len(piece))
+            for name, made in compress(piece, self._visibility[rows], self._schema).items():
+                target = self.arrays[COMPACT + name]
+                np.moveaxis(target, self._row_axes[name], 0)[rows] = np.moveaxis(made, self._row_axes[name], 0)
+            yield piece
+            start += len(piece)
 
 
 def _spread(snapshot: Snapshot, rows: Int64) -> Iterator[tuple[Block, Int64, Int64]]:

@@ -32,7 +32,8 @@ class GallerySegments:
         self._folder = folder
         self._gallery = gallery
         self._schema = schema
-        self._compact = settings.compact
+        self._exact = not settings.compact
+        self._fast = settings.compact or settings.latency_target_us is not None
         self._store = store
         self._facts = {
             "gallery": gallery,
@@ -43,7 +44,7 @@ class GallerySegments:
 
     def opened(self) -> list[SealedSegment]:
         """The sound segments on disk, oldest first; the others are removed."""
-        return self._folder.open(self._gallery, self._schema, self._facts, compact=self._compact)
+        return self._folder.open(self._gallery, self._schema, self._facts, exact=self._exact, fast=self._fast)
 
     def due(self, closed: Sequence[Stretch]) -> list[Segment]:
         """What is to be written into one new file next; empty when all is well."""
@@ -72,7 +73,7 @@ class GallerySegments:
             return None, rows
         path = self._folder.next(self._gallery)
         seal(path, self._facts, chosen, rows, row_ids)
-        return SealedSegment(path, self._schema, self._facts, compact=self._compact, fresh=True), rows
+        return SealedSegment(path, self._schema, self._facts, exact=self._exact, fast=self._fast, fresh=True), rows
 
     def removed(self, segments: Sequence[Segment]) -> list[Path]:
         """Removes the files of segments that are not used any more; returns which those were."""
