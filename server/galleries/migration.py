@@ -167,20 +167,26 @@ class Migrations:
             ]
             if chosen:
                 return chosen
-            self._note(replace(migration, after=names[-1]))
+            with self._catalog.custody.undisturbed():
+                if old.snapshot.row_of(names[-1]) is not None:  # not erased meanwhile: nothing may name them then
+                    self._note(replace(migration, after=names[-1]))
 
     def store(self, into: str, wanted: Sequence[Wanted], found: Sequence[PartFeatures | ServerError | None]) -> None:
         """Stores what was embedded, for items that are still what they were, and notes the place."""
-        migration = self._known[into]
-        left = [each.item_id for each, row in zip(wanted, found, strict=True) if not isinstance(row, PartFeatures)]
         # An erasure either comes before, and is seen here, or finds what is stored here.
         with self._catalog.custody.undisturbed(), audit.acting("Migration", into):
+            migration = self._known[into]
             old, new = self._named(migration.gallery), self._named(into)
             snapshot = old.snapshot
-            items, times = [], []
+            items, times, left = [], [], []
+            after = migration.after
             for each, row in zip(wanted, found, strict=True):
                 at = snapshot.row_of(each.item_id)
-                if at is None or not isinstance(row, PartFeatures):
+                if at is None:
+                    continue
+                after = each.item_id
+                if not isinstance(row, PartFeatures):
+                    left.append(each.item_id)
                     continue
                 (item,) = snapshot.items(np.array([at]), vectors=False)
                 if item.sequence != each.sequence:  # a later pass takes it
@@ -200,14 +206,23 @@ class Migrations:
                 times.append(each.stored_at)
             new.upsert(items, stored_at=times)
             faults.point("migrate.stored")
-        told = tuple(dict.fromkeys((*migration.left_behind, *left)))[:TOLD]
-        self._note(
-            replace(migration, after=wanted[-1].item_id, left_behind=told, left_count=migration.left_count + len(left))
-        )
+            told = tuple(dict.fromkeys((*migration.left_behind, *left)))[:TOLD]
+            count = migration.left_count + len(left)
+            self._note(replace(migration, after=after, left_behind=told, left_count=count))
 
     def fail(self, into: str, why: str) -> None:
         """Notes why one cannot go on."""
         self._note(replace(self._known[into], state=FAILED, error=why))
+
+    def tidy(self) -> None:
+        """Forgets the names of items that are not in the old gallery any more; a pass that stood at one begins anew."""
+        for each in self.all():
+            here = {gallery.settings.name: gallery.snapshot for gallery in self._catalog.list()}.get(each.gallery)
+            named = {item_id for item_id in (each.after, *each.left_behind) if item_id}
+            gone = {item_id for item_id in named if here is None or here.row_of(item_id) is None}
+            if gone:
+                told = tuple(item_id for item_id in each.left_behind if item_id not in gone)
+                self._note(replace(each, after="" if each.after in gone else each.after, left_behind=told))
 
     def forget(self, gallery: str) -> None:
         """Forgets migrations into a gallery that was deleted."""
