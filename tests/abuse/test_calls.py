@@ -157,7 +157,9 @@ def test_calls_past_their_deadline_end_so_and_nothing_is_left_waiting(server: Se
 def test_deadline_of_a_millisecond_is_no_error_of_the_server(server: Serving) -> None:
     images = search_pb2.ExtractRequest(images=[GOOD_IMAGE] * 64)
     for _ in range(20):
-        assert server.ask("Extract", images, timeout=0.001).code in ("OK", "DEADLINE_EXCEEDED")
+        # RESOURCE_EXHAUSTED: images that wait for the calls before are refused when they would come too late.
+        extracted = server.ask("Extract", images, timeout=0.001).code
+        assert extracted in ("OK", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")
         items = [gallery_pb2.Item(item_id="x", image=b"x")] * 100
         requests = iter([gallery_pb2.UpsertRequest(gallery="crowd", items=items)])
         assert server.ask("Upsert", requests, timeout=0.001).code in ("OK", "DEADLINE_EXCEEDED")

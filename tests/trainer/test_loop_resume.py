@@ -115,20 +115,22 @@ def test_it_does_so_where_no_epoch_pauses_the_loader(tmp_path: Path) -> None:
 
 
 def test_a_run_killed_by_the_system_resumes_as_well(tmp_path: Path) -> None:
-    recipe = tiny_recipe()
+    """Each run in a process of its own, as a user's are."""
     script = (
         "import sys; from pathlib import Path; import trainer\n"
         "from tests.trainer.test_loop_resume import KillAt, run, tiny_recipe\n"
-        "run(tiny_recipe(), Path(sys.argv[1]), callbacks=[KillAt(5, hard=True)])"
+        "out, how = Path(sys.argv[1]), sys.argv[2]\n"
+        "run(tiny_recipe(), out, callbacks=[KillAt(5, hard=True)] if how == 'killed' else [], resume=how == 'resumed')"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    killed = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "broken")],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2_000:]
-    run(recipe, tmp_path / "broken", resume=True)
-    run(recipe, tmp_path / "unbroken")
+    for out, how, code in (
+        ("broken", "killed", -signal.SIGKILL), ("broken", "resumed", 0), ("unbroken", "unbroken", 0)
+    ):  # fmt: skip
+        ended = subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path / out), how],
+            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert ended.returncode == code, ended.stderr[-2_000:]
     assert_same_end(tmp_path / "unbroken", tmp_path / "broken")
 
 
