@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from exporter.graph import OPSET, ParityReport, check_parity, export_graph
 from exporter.int8 import calibration_images
-from exporter.variants import SEARCH_QUERIES, Judged, Trial, make_variants
+from exporter.variants import SEARCH_QUERIES, GateFailed, Judged, Trial, make_variants
 from glimpse.bundle import Bundle, SchemaEntry, golden_bytes, utc_now, write_bundle
 from glimpse.people import PeopleGenerator
 from glimpse.precision import FILES, GateLimits, Precision
@@ -24,19 +24,10 @@ from trainer.backbones import origin_of
 from trainer.checkpoint import Checkpoint, load_checkpoint
 from trainer.loop import features_of
 
+__all__ = ["GOLDEN_SAMPLES", "Exported", "GateFailed", "export", "golden_images"]
+
 GOLDEN_SAMPLES = 8
 _SEED = 20_000  # of the golden people: none of training, validation or test
-
-
-class GateFailed(RuntimeError):
-    """A graph does not rank as the checkpoint does; no bundle was written. `judged` says which, and how far off."""
-
-    def __init__(self, judged: Sequence[Judged]) -> None:
-        self.judged = tuple(judged)
-        failed = [each for each in judged if not each.verdict.passed]
-        super().__init__(
-            "; ".join(f"{each.verdict.figures.precision}: {'; '.join(each.verdict.problems)}" for each in failed)
-        )
 
 
 @dataclass(frozen=True)

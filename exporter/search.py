@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from exporter.groups import LayerGroup
 from glimpse.precision import GateFigures, GateLimits
 
-ENOUGH = 0.8
-"""The damage that is good enough: the search sees few people, and the gate will see many."""
-
 Build = Callable[[Collection[str]], bytes]
 Damage = Callable[[bytes], float]
 
@@ -31,9 +28,10 @@ class Choice:
     tried: int
 
 
-def search(groups: Sequence[LayerGroup], build: Build, damage: Damage, enough: float = ENOUGH) -> Choice:
+def search(groups: Sequence[LayerGroup], build: Build, damage: Damage, enough: float) -> Choice:
     """Returns groups to float32 until the damage is small enough, or none is left that helps.
 
+    ``enough`` is below 1: the search sees few people, and the gate will see many.
     In each tier, every group is first tried alone; then they are added, most helpful first.
     """
     graph = build(())

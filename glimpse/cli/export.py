@@ -13,6 +13,10 @@ from glimpse.cli.boundary import Failure, complain
 
 if TYPE_CHECKING:
     from exporter.variants import Judged
+    from glimpse.precision import Precision
+
+
+VERSION, QUERIES = "0.1.0", 2000
 
 
 class Extra(StrEnum):
@@ -23,9 +27,11 @@ class Extra(StrEnum):
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="checkpoint.pt of `glimpse train`.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="checkpoint.pt of `glimpse train`; or a bundle, to add to.")
+    ],
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder or .zip to write.")],
-    version: Annotated[str, typer.Option(help="Version of the bundle.")] = "0.1.0",
+    version: Annotated[str, typer.Option(help="Version of the bundle.")] = VERSION,
     metrics: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE.json", help="Report of `glimpse evaluate --json` to record; repeatable."),
@@ -39,7 +45,7 @@ def export(
     calibration: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Images for int8's ranges; else generated people.")
     ] = None,
-    queries: Annotated[int, typer.Option(min=4, help="Occluded queries of the parity gate.")] = 2000,
+    queries: Annotated[int, typer.Option(min=4, help="Occluded queries of the parity gate.")] = QUERIES,
     engine: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also build a TensorRT engine for the GPU here.")
     ] = None,
@@ -49,14 +55,12 @@ def export(
     The parity gate runs every precision on occluded people and compares parts, visibility and rankings with the
     checkpoint's. Exit code 1, and no bundle, when one is further off than its limits.
 
+    A bundle in place of the checkpoint keeps its float32 graph and gets the precisions that are named, judged by the
+    reference it carries; that needs no torch.
+
     Example: glimpse export checkpoints/glimpse-lite/checkpoint.pt models/glimpse-lite --precision int8
     """
-    from exporter.export import GateFailed
-    from exporter.export import export as run
-    from exporter.graph import ParityError
-    from exporter.int8 import CalibrationError
     from glimpse.precision import PRECISIONS  # pydantic, which `--help` does without
-    from trainer.checkpoint import CheckpointError
 
     figures, protocol = _recorded(metrics or [])
     wanted = tuple(name for name in PRECISIONS if name in {each.value for each in precision or ()})
@@ -64,6 +68,21 @@ def export(
         raise typer.BadParameter(f"add it with --precision {default} first", param_hint="--default")
     if calibration is not None and "int8" not in wanted:
         raise typer.BadParameter("only --precision int8 is calibrated", param_hint="--calibration")
+    if checkpoint.is_dir() or checkpoint.suffix == ".zip":
+        if not wanted:
+            raise typer.BadParameter("a bundle gets what --precision names", param_hint="--precision")
+        if metrics or engine is not None or queries != QUERIES or version != VERSION:
+            raise typer.BadParameter(
+                "a bundle keeps its version, figures and queries; give a checkpoint to change them"
+            )
+        _add(checkpoint, bundle, wanted, default, calibration)
+        return
+    from exporter.export import GateFailed
+    from exporter.export import export as run
+    from exporter.graph import ParityError
+    from exporter.int8 import CalibrationError
+    from trainer.checkpoint import CheckpointError
+
     try:
         exported = run(
             checkpoint,
@@ -99,6 +118,32 @@ def export(
             raise Failure(str(error)) from error
         built.write(engine)
         typer.echo(f"{engine}: {built.about}")
+
+
+def _add(
+    source: Path,
+    target: Path,
+    wanted: tuple[Precision, ...],
+    default: Literal["float32", "float16", "int8"],
+    calibration: Path | None,
+) -> None:
+    """Precisions for a bundle that exists."""
+    from exporter.added import add_precisions
+    from exporter.graph import ParityError
+    from exporter.variants import GateFailed
+    from glimpse.runtime.gate import GateError
+
+    try:
+        written, judged = add_precisions(source, target, wanted, calibration=calibration, default_precision=default)
+    except GateFailed as error:
+        for each in error.judged:
+            _show(each)
+        raise Failure(f"{target} was not written: {error}") from error
+    except (ParityError, GateError, ValueError) as error:  # BundleError and CalibrationError are ValueErrors
+        raise Failure(str(error)) from error
+    for each in judged:
+        _show(each)
+    typer.echo(f"{target}: {written.identity} with {', '.join(written.manifest.graphs)}")
 
 
 def _show(judged: Judged) -> None:

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
+from exporter.added import add_precisions
 from exporter.export import Exported, GateFailed, export
 from exporter.groups import layer_groups
 from exporter.half import HalfBuilder
@@ -22,6 +23,7 @@ from glimpse.preprocessing import Preprocessing
 from glimpse.runtime import open_session
 from glimpse.runtime.gate import judge
 from tests.exporter.test_export import SMALL
+from tests.runtime.variants import rewritten
 from trainer.loop import train
 from trainer.recipe import load_recipe
 
@@ -149,6 +151,24 @@ def test_an_export_beyond_its_limits_fails_with_the_precision_the_parts_and_the_
     assert float32.verdict.passed
     assert not int8.verdict.passed
     assert any("Conv" in str(layer) for layer in int8.layers)
+
+
+def test_a_precision_is_added_to_a_bundle_without_its_checkpoint(exported: Exported, tmp_path: Path) -> None:
+    everything = exported.bundle
+    plain = rewritten(everything, tmp_path / "plain", {})
+    added, judged = add_precisions(
+        plain.source, tmp_path / "added.zip", ["int8"], search_queries=12, limits=LOOSE, default_precision="int8"
+    )
+    assert added.identity == everything.identity
+    assert added.manifest.default_precision == "int8"
+    assert [each.verdict.figures.precision for each in judged] == ["float32", "int8"]
+    assert added.graph_of("int8") == everything.graph_of("int8")
+    impossible = {**LOOSE, "int8": LOOSE["int8"].model_copy(update={"min_cosine": 1.0})}
+    with pytest.raises(GateFailed, match="int8: part"):
+        add_precisions(plain.source, tmp_path / "none", ["int8"], search_queries=12, limits=impossible)
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(ValueError, match="the default precision is bfloat16"):
+        add_precisions(plain.source, tmp_path / "none", ["int8"], default_precision="bfloat16")
 
 
 def test_the_default_precision_must_be_in_the_bundle(checkpoint: Path, tmp_path: Path) -> None:

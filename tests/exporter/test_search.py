@@ -16,7 +16,7 @@ GROUPS = tuple(
 )
 
 
-def searched(harm: dict[str, float]) -> tuple[tuple[str, ...], float, int]:
+def searched(harm: dict[str, float], enough: float = 0.8) -> tuple[tuple[str, ...], float, int]:
     """The search where each group that is converted does this much harm."""
 
     def build(kept: Collection[str]) -> bytes:
@@ -25,7 +25,7 @@ def searched(harm: dict[str, float]) -> tuple[tuple[str, ...], float, int]:
     def damage(graph: bytes) -> float:
         return sum(amount for name, amount in harm.items() if name not in graph.decode().split(","))
 
-    found = search(GROUPS, build, damage)
+    found = search(GROUPS, build, damage, enough)
     return found.kept, found.damage, found.tried
 
 
@@ -45,6 +45,13 @@ def test_blocks_of_the_backbone_are_tried_after_the_sensitive_groups() -> None:
     assert "block1" not in kept
     assert damage <= 0.8
     assert tried == 1 + 3 + 3 + 2 + 1
+
+
+def test_less_may_be_asked_for_and_more_is_kept() -> None:
+    harm = {"stem": 0.3, "block1": 0.4}
+    assert searched(harm)[0] == ()
+    assert searched(harm, enough=0.5)[0] == ("stem",)
+    assert searched(harm, enough=0.25)[0] == ("stem", "block1")
 
 
 def test_the_least_damage_is_given_when_nothing_is_good_enough() -> None:
