@@ -26,6 +26,12 @@ ENGINES: dict[str, EngineSpec] = {
 }
 
 
+def compile_kernels() -> None:
+    """Makes the machine code of the scans, or loads what an earlier start kept, so that no search waits for it."""
+    for name in ("scan", "rescore", "sketch"):
+        import_module(f"server.galleries.engines.kernels.{name}")
+
+
 def open_engine(name: str, background: Background) -> Engine:
     """A new engine for one gallery; its slow work runs on ``background``.
 
