@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PACKAGES: dict[str, tuple[str, ...]] = {
     "serving": ("numpy", "opencv-python-headless", "grpcio", "protobuf", "pydantic", "prometheus-client", "uvloop"),
     "inference": ("onnxruntime", "onnxruntime-gpu", "openvino"),
-    "search": ("faiss-cpu", "faiss-gpu-cuvs"),
+    "search": ("numba", "llvmlite"),
     "training": ("torch", "torchvision", "timm", "lightning"),
     "export": ("onnx", "onnxscript"),
 }

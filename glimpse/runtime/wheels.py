@@ -1,8 +1,7 @@
 """Wheels that overwrite each other's files, found before they do harm.
 
-`onnxruntime` and `onnxruntime-gpu` both install the module ``onnxruntime``; the Faiss wheels all install ``faiss``.
-pip installs both without a word, the last one unpacked wins file by file, and removing one breaks the other
-(microsoft/onnxruntime #26996).
+`onnxruntime` and `onnxruntime-gpu` both install the module ``onnxruntime``. pip installs both without a word, the last
+one unpacked wins file by file, and removing one breaks the other (microsoft/onnxruntime #26996).
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from importlib import metadata
 
-FAMILIES: dict[str, str] = {"onnxruntime": "onnxruntime", "faiss": "faiss-cpu"}
+FAMILIES: dict[str, str] = {"onnxruntime": "onnxruntime"}
 """Module name -> the wheel for the CPU. Any other wheel that installs the module is a GPU build."""
 
 
@@ -62,8 +61,6 @@ def check_wheels(installed: Collection[str] | None = None) -> None:
 
 
 def _installs(module: str, wheel: str) -> bool:
-    if module == "faiss":
-        return wheel.startswith(("faiss-cpu", "faiss-gpu", "faiss-cuda"))
     # onnxruntime-gpu, -openvino, -directml ... but not onnxruntime-extensions or the plug-in providers (-ep-).
     return wheel == module or wheel in {f"{module}-{build}" for build in _ORT_BUILDS}
 

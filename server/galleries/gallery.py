@@ -240,7 +240,6 @@ class Gallery:
 
         Raises:
             InvalidArgument: a query of another schema or of several rows, part weights or a threshold out of range.
-            FailedPrecondition: a fast search on a server without Faiss.
         """
         (ranking,) = self.search_together([(query, options)])
         if isinstance(ranking, ServerError):
@@ -311,7 +310,6 @@ class Gallery:
                 worn = [each.segment for each in self._columns.closed if each.remembers(ids, people)]
             for segment in worn:
                 gone = (*gone, *self._rewrite([segment]))
-            self._searcher.forget()
         return gone
 
     def drop(self) -> int:
@@ -331,7 +329,6 @@ class Gallery:
             self._dropped = True
             self._columns = Columns(self.settings.schema)
             self._snapshot = self._columns.snapshot(self._snapshot.sequence)
-            self._searcher.forget()
         with self._tending:
             self._segments.forget()
 

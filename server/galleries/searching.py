@@ -13,7 +13,7 @@ from server.errors import InvalidArgument, ServerError, forget_traceback
 from server.galleries.background import Background
 from server.galleries.columns import Snapshot
 from server.galleries.engines import open_engine
-from server.galleries.engines.base import Engine, Ranked, Request
+from server.galleries.engines.base import Ranked, Request
 from server.galleries.engines.exact import ExactEngine
 from server.galleries.engines.scoring import weighted_query
 from server.galleries.pace import Pace
@@ -32,12 +32,11 @@ class Searcher:
         self._settings = settings
         self._background = background
         self._exact = ExactEngine(background)
-        self._fast: dict[str, Engine] = {}
+        self._fast = open_engine("fast", background)
 
     def search(self, snapshot: Snapshot, asked: Sequence[Asked]) -> list[Ranking | ServerError]:
         """A ranking for each of ``asked``, or why there is none: InvalidArgument for a query of another schema or of
-        several rows and for part weights or a threshold out of range, FailedPrecondition for a fast search on a
-        server without Faiss.
+        several rows and for part weights or a threshold out of range.
         """
         found: dict[int, Ranked | ServerError] = {}
         exact: dict[int, Request] = {}
@@ -54,10 +53,6 @@ class Searcher:
         found.update(zip(exact, self._search_exactly(snapshot, list(exact.values())), strict=True))
         return [_ranking(snapshot, found[place]) for place in range(len(asked))]
 
-    def forget(self) -> None:
-        """Lets go of what was built over items that are gone."""
-        self._fast.clear()
-
     def _request(self, snapshot: Snapshot, query: PartFeatures, options: SearchOptions) -> Request:
         try:
             weighted = weighted_query(query, self._settings.schema, options.part_weights, options.min_joint_visibility)
@@ -72,10 +67,7 @@ class Searcher:
         return self.pace.exact_seconds(request.rows(snapshot)) * 1e6 > target
 
     def _search_fast(self, snapshot: Snapshot, request: Request) -> Ranked:
-        # Sealed rows bring their codes; lists of Faiss serve what is not sealed yet.
-        name = "fast" if any(block.compact is not None for block, _ in snapshot.pieces()) else "faiss"
-        engine = self._fast.get(name) or self._fast.setdefault(name, open_engine(name, self._background))
-        ranked = engine.search(snapshot, request)
+        ranked = self._fast.search(snapshot, request)
         if not ranked.exact and self.pace.sample_is_due():
             self._background.submit(lambda: self._sample_recall(snapshot, request, ranked))
         return ranked

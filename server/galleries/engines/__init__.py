@@ -22,7 +22,6 @@ class EngineSpec:
 ENGINES: dict[str, EngineSpec] = {
     "exact": EngineSpec("server.galleries.engines.exact:ExactEngine", "scores every item"),
     "fast": EngineSpec("server.galleries.engines.fast:FastEngine", "chooses by two-bit codes, exactly re-ranked"),
-    "faiss": EngineSpec("server.galleries.engines.faiss:FaissEngine", "compressed lists, exactly re-ranked"),
 }
 
 

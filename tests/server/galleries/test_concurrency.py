@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from server.galleries import columns
 from server.galleries.catalog import Catalog
-from server.galleries.engines import faiss as faiss_engine
+from server.galleries.engines import fast as fast_engine
 from server.galleries.filters import Filter
 from server.galleries.gallery import Gallery
 from server.galleries.ranking import Ranking, SearchOptions
@@ -27,10 +28,10 @@ QUERY = clustered_features(np.random.default_rng(1), SCHEMA, 20, 1)
 
 @pytest.fixture
 def gallery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gallery]:
-    monkeypatch.setattr(faiss_engine, "TAIL_ROWS", 100)
-    monkeypatch.setattr(faiss_engine, "RARE", 10)
+    monkeypatch.setattr(columns, "SEGMENT_ROWS", 100)
+    monkeypatch.setattr(fast_engine, "KEPT", 50)
     with closing(Catalog.open(tmp_path, recall_every=5)) as catalog:
-        yield catalog.create(gallery_settings())
+        yield catalog.create(gallery_settings(latency_target_us=1_000_000_000))
 
 
 def search_while(write: Callable[[int], Any], check: Callable[[], None]) -> int:

@@ -12,8 +12,9 @@ import pytest
 
 from glimpse.parts import Part, PartFeatures, PartSchema
 from server.errors import AlreadyExists, InvalidArgument, NotFound
+from server.galleries import columns
 from server.galleries.catalog import Catalog
-from server.galleries.engines import faiss as faiss_engine
+from server.galleries.engines import fast as fast_engine
 from server.galleries.filters import Filter
 from server.galleries.gallery import Gallery
 from server.galleries.items import NewItem
@@ -161,12 +162,21 @@ def test_items_expire_by_the_time_their_features_were_stored(catalog: Catalog, r
     assert [item.item_id for item in gallery.list(Filter(), "", 9)] == ["item-00002"]
 
 
+SOME_TARGET = 1_000_000_000
+"""Microseconds; a gallery with a target holds what fast searches choose by."""
+
+
+def seal_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand rows are sealed, and enough of them for a fast search to choose from."""
+    monkeypatch.setattr(columns, "SEGMENT_ROWS", 100)
+    monkeypatch.setattr(fast_engine, "KEPT", 100)
+
+
 @pytest.mark.parametrize("mode", ["exact", "fast", "auto"])
 def test_a_search_with_everything_asked_is_the_oracles(
     catalog: Catalog, gallery: Gallery, rng: np.random.Generator, mode: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faiss_engine, "TAIL_ROWS", 20)
-    monkeypatch.setattr(faiss_engine, "RARE", 5)
+    monkeypatch.setattr(columns, "SEGMENT_ROWS", 20)
     ids = [f"i{n:02}" for n in range(60)]
     gallery.upsert(make_items(random_features(rng, SCHEMA, 60), ids, camera_id="c1"))
     for start in range(0, 20, 4):  # replaced and deleted rows, in and out of the lists, and a compaction
@@ -206,9 +216,10 @@ def test_a_search_with_everything_asked_is_the_oracles(
 
 @pytest.mark.parametrize("mode", ["exact", "fast"])
 def test_items_are_gone_from_results_when_delete_returns(
-    catalog: Catalog, gallery: Gallery, rng: np.random.Generator, mode: Any, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, rng: np.random.Generator, mode: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faiss_engine, "TAIL_ROWS", 100)
+    seal_early(monkeypatch)
+    gallery = catalog.create(gallery_settings(latency_target_us=SOME_TARGET))
     features = clustered_features(rng, SCHEMA, 20, 1000)
     gallery.upsert(make_items(features))
     query = features[[7]].stored()
@@ -272,7 +283,7 @@ def test_a_query_of_another_schema_is_refused(gallery: Gallery, rng: np.random.G
 def test_auto_is_exact_until_the_exact_search_misses_the_latency_target(
     catalog: Catalog, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faiss_engine, "TAIL_ROWS", 100)
+    seal_early(monkeypatch)
     features = clustered_features(rng, SCHEMA, 50, 1000)
     query = clustered_features(rng, SCHEMA, 50, 1)
     patient = catalog.create(gallery_settings(name="patient"))
@@ -296,13 +307,12 @@ def test_auto_is_exact_until_the_exact_search_misses_the_latency_target(
 def test_the_recall_of_fast_searches_is_sampled_and_reported(
     catalog: Catalog, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faiss_engine, "TAIL_ROWS", 100)
-    gallery = catalog.create(gallery_settings())
+    seal_early(monkeypatch)
+    gallery = catalog.create(gallery_settings(latency_target_us=SOME_TARGET))
     gallery.upsert(make_items(clustered_features(rng, SCHEMA, 50, 1000)))
     queries = clustered_features(rng, SCHEMA, 50, 20)
-    gallery.search(queries[[0]], SearchOptions(mode="fast"))
     catalog.drain()
-    assert gallery.report().fast_recall is None  # that one was exact: there were no lists yet
+    assert gallery.report().fast_recall is None
     for i in range(20):
         gallery.search(queries[[i]], SearchOptions(mode="fast"))
     catalog.drain()

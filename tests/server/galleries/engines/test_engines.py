@@ -13,10 +13,8 @@ from server.galleries.background import Background
 from server.galleries.columns import Columns, Snapshot
 from server.galleries.engines import ENGINES, EngineSpec, open_engine
 from server.galleries.engines import exact as exact_engine
-from server.galleries.engines import faiss as faiss_engine
 from server.galleries.engines.base import Ranked, Request
 from server.galleries.engines.exact import ExactEngine
-from server.galleries.engines.faiss import FaissEngine
 from server.galleries.engines.scoring import weighted_query
 from server.galleries.items import make_batch
 from tests.server.galleries.generated import make_items, oracle_ranking, random_features, random_schema
@@ -52,7 +50,7 @@ class Case:
         for item_id in ids:
             del self.live[str(item_id)]
 
-    def check(self, engine: ExactEngine | FaissEngine) -> None:
+    def check(self, engine: ExactEngine) -> None:
         """Asks one random question and compares the ranking with the oracle's."""
         if self.live:
             request, expected = self.ask()
@@ -130,18 +128,6 @@ def test_questions_asked_together_get_the_rankings_of_the_oracle_too(
         Case(seed).check_together(ExactEngine(background), count)
 
 
-@settings(max_examples=100, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1))
-def test_faiss_engine_ranks_as_the_oracle_does_when_every_row_is_a_candidate(background: Background, seed: int) -> None:
-    case = Case(seed)
-    engine = FaissEngine(background)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(faiss_engine, "RARE", 4)
-        patch.setattr(faiss_engine, "SELECTIVE", 0.0)
-        engine.seal(case.sealable)  # what was written since is the tail
-        case.check(engine)
-
-
 def test_query_that_shares_no_part_finds_nothing_but_incomparable_items(background: Background) -> None:
     case = Case(5)
     hidden = case.query.visibility * 0
@@ -155,7 +141,7 @@ def test_query_that_shares_no_part_finds_nothing_but_incomparable_items(backgrou
 
 
 def test_unknown_engine_is_an_error_that_lists_the_choices(background: Background) -> None:
-    with pytest.raises(ValueError, match=r"'hnsw'.*\['exact', 'faiss', 'fast'\]"):
+    with pytest.raises(ValueError, match=r"'hnsw'.*\['exact', 'fast'\]"):
         open_engine("hnsw", background)
 
 
