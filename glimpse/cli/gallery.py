@@ -34,6 +34,9 @@ def create(
     latency_target: Annotated[
         str, typer.Option(metavar="TIME", help="Search time that mode auto aims for, e.g. 50ms.")
     ] = "",
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Keep a quarter as much in memory; mode auto is then fast.")
+    ] = False,
     server: Server = DEFAULT_SERVER,
     ca: Ca = None,
     cert: Cert = None,
@@ -52,6 +55,7 @@ def create(
             retention=keep_for,
             require_purpose=require_purpose,
             latency_target=target,
+            compact=compact,
         )
     typer.echo(f"created gallery {made.name!r}")
 
@@ -120,7 +124,8 @@ def show(
         "images": "kept" if found.keep_images else "not kept",
         "retention": str(found.retention) if found.retention else "none",
         "purpose": "required" if found.require_purpose else "optional",
-        "latency target": str(found.latency_target) if found.latency_target else "none: always exact",
+        "latency target": str(found.latency_target) if found.latency_target else "none",
+        "kept in memory": "compact codes" if found.compact else "codes for exact searches",
         "created": found.created_at.strftime("%Y-%m-%d %H:%M:%S UTC") if found.created_at else "unknown",
     }
     if index:

@@ -167,6 +167,7 @@ class Client(KeepingCalls):
         retention: timedelta | None = None,
         require_purpose: bool = False,
         latency_target: timedelta | None = None,
+        compact: bool = False,
         timeout: float | None = None,
     ) -> GalleryInfo:
         """Makes an empty gallery, bound to the server's model, or to ``schema`` for features made elsewhere.
@@ -176,9 +177,11 @@ class Client(KeepingCalls):
             retention: items older than this are deleted.
             require_purpose: refuse searches that state no purpose.
             latency_target: search time that mode "auto" aims for; without one every search is exact.
+            compact: keep only compact codes in memory, a quarter of what is kept else; "auto" is then "fast", and an
+                exact search reads from disk.
         """
         request = gallery_pb2.CreateGalleryRequest(
-            gallery=gallery, keep_images=keep_images, require_purpose=require_purpose
+            gallery=gallery, keep_images=keep_images, require_purpose=require_purpose, compact=compact
         )
         if schema is not None:
             request.schema.CopyFrom(conversions.schema_message(schema))

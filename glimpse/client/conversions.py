@@ -275,6 +275,7 @@ def gallery_info(message: gallery_pb2.Gallery) -> GalleryInfo:
         require_purpose=message.require_purpose,
         latency_target=message.latency_target.ToTimedelta() if message.HasField("latency_target") else None,
         created_at=_time(message.created_at) if message.HasField("created_at") else None,
+        compact=message.compact,
     )
 
 

@@ -298,6 +298,7 @@ class GalleryInfo:
     require_purpose: bool
     latency_target: timedelta | None
     created_at: datetime | None
+    compact: bool = False
 
 
 @dataclass(frozen=True, slots=True)

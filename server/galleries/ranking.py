@@ -27,8 +27,9 @@ class SearchOptions:
         filter: restricts the items.
         part_weights: part name -> weight >= 0; when not empty, replaces the schema's weights.
         min_joint_visibility: pairs that share less are incomparable, in [0, 1].
-        mode: "exact" scores every item, "fast" the candidates of compressed lists, "auto" is exact unless the
-            gallery has a latency target that this would miss.
+        mode: "exact" scores every item; "fast" chooses by compact codes, where the gallery holds them (it has a latency
+            target or is compact), and is exact elsewhere; "auto" is fast in a compact gallery and where exact searches
+            would miss the latency target.
         include_incomparable: fill up to ``top_k`` with incomparable items.
         leave_out: an item that is not to be returned, if it is there.
 

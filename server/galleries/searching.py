@@ -62,8 +62,10 @@ class Searcher:
 
     def _is_to_be_fast(self, snapshot: Snapshot, request: Request, options: SearchOptions) -> bool:
         target = self._settings.latency_target_us
-        if options.mode != "auto" or target is None:
+        if options.mode != "auto":
             return options.mode == "fast"
+        if target is None:
+            return self._settings.compact
         return self.pace.exact_seconds(request.rows(snapshot)) * 1e6 > target
 
     def _search_fast(self, snapshot: Snapshot, request: Request) -> Ranked:

@@ -170,6 +170,7 @@ def _settings_of(request: gallery_pb2.CreateGalleryRequest, floor: Floor) -> Gal
             if request.HasField("latency_target")
             else None
         ),
+        compact=request.compact,
         created_at_us=time.time_ns() // 1000,
     )
 

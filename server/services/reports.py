@@ -20,6 +20,7 @@ def gallery_message(gallery: Gallery) -> gallery_pb2.Gallery:
         keep_images=settings.keep_images,
         require_purpose=settings.require_purpose,
         created_at=wire.timestamp_of(settings.created_at_us),
+        compact=settings.compact,
     )
     if settings.retention_us is not None:
         message.retention.FromMicroseconds(settings.retention_us)

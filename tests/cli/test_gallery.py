@@ -43,7 +43,7 @@ def test_sizes_are_readable(count: int, text: str) -> None:
 def test_a_gallery_is_made_as_asked(glimpse: Callable[..., Result], server: FakeServer) -> None:
     result = glimpse(
         *("gallery", "create", "lobby", "--keep-images", "--retention", "30d"),
-        *("--require-purpose", "--latency-target", "50ms"),
+        *("--require-purpose", "--latency-target", "50ms", "--compact"),
         server=server,
     )
     assert result.exit_code == 0, result.stderr
@@ -52,6 +52,7 @@ def test_a_gallery_is_made_as_asked(glimpse: Callable[..., Result], server: Fake
     assert request.retention.ToTimedelta() == timedelta(days=30)
     assert request.require_purpose
     assert request.latency_target.ToTimedelta() == timedelta(milliseconds=50)
+    assert request.compact
 
 
 def test_galleries_are_listed_as_a_table_and_as_json(glimpse: Callable[..., Result], server: FakeServer) -> None:

@@ -56,7 +56,11 @@ def statuses(response: gallery_pb2.UpsertResponse) -> dict[str, int]:
 
 def test_gallery_is_bound_to_the_served_model_by_default(server: Running) -> None:
     made = server.gallery(
-        "lobby", keep_images=True, retention=Duration(seconds=90), latency_target=Duration(nanos=5_000_000)
+        "lobby",
+        keep_images=True,
+        retention=Duration(seconds=90),
+        latency_target=Duration(nanos=5_000_000),
+        compact=True,
     )
     got = server.galleries.GetGallery(gallery_pb2.GetGalleryRequest(gallery="lobby"))
     assert got == made
@@ -71,6 +75,7 @@ def test_gallery_is_bound_to_the_served_model_by_default(server: Running) -> Non
     assert [part.name for part in got.schema.parts] == list(SCHEMA.names)
     assert got.schema.prior == pytest.approx(SCHEMA.prior)
     assert (got.keep_images, got.retention.seconds, got.latency_target.nanos) == (True, 90, 5_000_000)
+    assert got.compact
     assert abs(got.created_at.seconds - time.time()) < 60
     assert got.items == got.sequence == 0
 

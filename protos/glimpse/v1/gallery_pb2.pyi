@@ -35,12 +35,15 @@ class CreateGalleryRequest(_message.Message):
     RETENTION_FIELD_NUMBER: _builtins.int
     REQUIRE_PURPOSE_FIELD_NUMBER: _builtins.int
     LATENCY_TARGET_FIELD_NUMBER: _builtins.int
+    COMPACT_FIELD_NUMBER: _builtins.int
     gallery: _builtins.str
     """Name: letters, digits, '.', '_' and '-', at most 64, starting with a letter or digit."""
     keep_images: _builtins.bool
     """Keep the encoded image of each item beside its features (off by default)."""
     require_purpose: _builtins.bool
     """Refuse searches that state no purpose."""
+    compact: _builtins.bool
+    """Keep only compact codes in memory, a quarter of what is kept else: AUTO is FAST then, and EXACT reads from disk."""
     @_builtins.property
     def schema(self) -> _features_pb2.PartSchema:
         """Parts of the features it will hold; the server's model by default. A schema that differs from the
@@ -64,10 +67,11 @@ class CreateGalleryRequest(_message.Message):
         retention: _duration_pb2.Duration | None = ...,
         require_purpose: _builtins.bool = ...,
         latency_target: _duration_pb2.Duration | None = ...,
+        compact: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["latency_target", b"latency_target", "retention", b"retention", "schema", b"schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gallery", b"gallery", "keep_images", b"keep_images", "latency_target", b"latency_target", "require_purpose", b"require_purpose", "retention", b"retention", "schema", b"schema"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compact", b"compact", "gallery", b"gallery", "keep_images", b"keep_images", "latency_target", b"latency_target", "require_purpose", b"require_purpose", "retention", b"retention", "schema", b"schema"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -90,6 +94,7 @@ class Gallery(_message.Message):
     REQUIRE_PURPOSE_FIELD_NUMBER: _builtins.int
     LATENCY_TARGET_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    COMPACT_FIELD_NUMBER: _builtins.int
     gallery: _builtins.str
     """Its name."""
     items: _builtins.int
@@ -101,6 +106,8 @@ class Gallery(_message.Message):
     keep_images: _builtins.bool
     """See CreateGalleryRequest."""
     require_purpose: _builtins.bool
+    compact: _builtins.bool
+    """See CreateGalleryRequest."""
     @_builtins.property
     def model(self) -> _features_pb2.Model:
         """The model its features belong to; `name` is empty for a gallery of features only."""
@@ -131,10 +138,11 @@ class Gallery(_message.Message):
         require_purpose: _builtins.bool = ...,
         latency_target: _duration_pb2.Duration | None = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
+        compact: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "latency_target", b"latency_target", "model", b"model", "retention", b"retention", "schema", b"schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "created_at", b"created_at", "gallery", b"gallery", "items", b"items", "keep_images", b"keep_images", "latency_target", b"latency_target", "model", b"model", "require_purpose", b"require_purpose", "retention", b"retention", "schema", b"schema", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "compact", b"compact", "created_at", b"created_at", "gallery", b"gallery", "items", b"items", "keep_images", b"keep_images", "latency_target", b"latency_target", "model", b"model", "require_purpose", b"require_purpose", "retention", b"retention", "schema", b"schema", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -304,6 +304,19 @@ def test_auto_is_exact_until_the_exact_search_misses_the_latency_target(
     assert patient.search(query, SearchOptions()).exact
 
 
+def test_auto_is_fast_in_a_compact_gallery_and_exact_still_is_exact(
+    catalog: Catalog, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seal_early(monkeypatch)
+    gallery = catalog.create(gallery_settings(compact=True))
+    gallery.upsert(make_items(clustered_features(rng, SCHEMA, 50, 1000)))
+    catalog.drain()
+    query = clustered_features(rng, SCHEMA, 50, 1)
+    fast, exact = (gallery.search(query, SearchOptions(mode=mode)) for mode in ("auto", "exact"))
+    assert (fast.exact, exact.exact) == (False, True)
+    assert len(set(fast.item_ids()) & set(exact.item_ids())) >= 9
+
+
 def test_the_recall_of_fast_searches_is_sampled_and_reported(
     catalog: Catalog, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
