@@ -141,7 +141,7 @@ def _print(rows: list[AuditRow]) -> None:
             row.time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S"),
             row.method.rpartition("/")[2],
             escape(_harmless(row.caller)),
-            escape(_harmless(row.gallery)),
+            escape(_harmless(", ".join(filter(None, (row.gallery, row.target))))),
             str(row.items),
             row.code + times,
             escape(_harmless(row.purpose)),

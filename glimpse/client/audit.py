@@ -46,6 +46,8 @@ class AuditRow:
     top_k: int
     hash: str
     """SHA-256 in hex; covers the row before too."""
+    target: str
+    """What the call named beside the gallery: ``snapshot NAME``, ``alias NAME``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,4 +107,5 @@ def _row(message: admin_pb2.AuditRow) -> AuditRow:
         items=message.items,
         top_k=message.top_k,
         hash=message.hash.hex(),
+        target=message.target,
     )

@@ -29,6 +29,7 @@ from server.galleries.backup import (
 from server.galleries.ledger import Erased, Ledger, last_erasure
 from server.galleries.segments.container import flush_folder
 from server.galleries.store import Kept, Store
+from server.security import audit
 from server.version import VERSION
 
 FOLDER = "snapshots"
@@ -96,6 +97,9 @@ class Backups:
                     created_at_us=now_us,
                     version=VERSION,
                 )
+                with self._database.write():  # the row of the audit trail, before there is a file
+                    audit.aimed(f"snapshot {name}")
+                    audit.touch(count=facts.items)
                 faults.point("backup.begun")
                 written = self._written(path, facts, self._store.keep(connection, key))
             finally:
@@ -109,6 +113,15 @@ class Backups:
     def delete(self, name: str) -> None:
         """Removes a backup. NotFound if there is none of this name."""
         path = self._existing(name)
+        try:
+            facts = read_facts(path)
+        except BackupError:  # it may be deleted all the same
+            pass
+        else:
+            audit.resolved(facts.gallery)
+            audit.touch(count=facts.items)
+        with self._database.write():  # the row of the audit trail, before the file is gone
+            pass
         path.unlink()
         flush_folder(self._folder)
 

@@ -17,6 +17,7 @@ from server.galleries.database import Database, StoreError
 from server.galleries.gallery import Gallery
 from server.galleries.migration import Migrations
 from server.galleries.restoring import check_name_is_free
+from server.galleries.searching import SearchTuning
 from server.galleries.segments.folder import SegmentFolder
 from server.galleries.segments.upkeep import GallerySegments
 from server.galleries.segments.versions import Versions
@@ -25,17 +26,17 @@ from server.galleries.store import GalleryRow, Store
 from server.security.audit import resolved
 from server.security.caller import visible
 
-RECALL_EVERY = 100
+_USUAL = SearchTuning()
 NAMES_TOLD = 5
 
 
 class Catalog:
     """The galleries of one folder, held exclusively until `close`; open one with `Catalog.open`."""
 
-    def __init__(self, store: Store, folder: SegmentFolder, recall_every: int) -> None:
+    def __init__(self, store: Store, folder: SegmentFolder, tuning: SearchTuning) -> None:
         self._store = store
         self._folder = folder
-        self._recall_every = recall_every
+        self._tuning = tuning
         self._background = Background()
         self._lock = threading.Lock()
         self._galleries: dict[str, Gallery] = {}
@@ -44,19 +45,19 @@ class Catalog:
         self.migrations = Migrations(self)
 
     @classmethod
-    def open(cls, data_dir: Path | str, *, recall_every: int = RECALL_EVERY) -> Catalog:
+    def open(cls, data_dir: Path | str, tuning: SearchTuning = _USUAL) -> Catalog:
         """Opens the folder, made if it does not exist: its galleries' segments, and what the store has besides.
 
         Args:
             data_dir: the folder of the store.
-            recall_every: one in so many fast searches of a gallery is compared with the exact ranking; 0 for none.
+            tuning: how its galleries are searched.
 
         Raises:
             StoreError: the folder cannot be used, another server uses it, the store is damaged or too new.
         """
         store = Store(data_dir)
         try:
-            catalog = cls(store, SegmentFolder(Path(data_dir)), recall_every)
+            catalog = cls(store, SegmentFolder(Path(data_dir)), tuning)
             catalog._load()
             catalog.custody.resume()
         except BaseException:
@@ -164,8 +165,10 @@ class Catalog:
     def delete_alias(self, alias: str) -> None:
         """Removes an alias; the gallery stays. NotFound if there is none."""
         with self._lock:
-            if self.aliases.get(alias) is None:
+            gallery = self.aliases.get(alias)
+            if gallery is None:
                 raise NotFound(f"there is no alias {alias[:80]!r}", field="alias")
+            resolved(gallery)
             self.aliases.remove(alias)
 
     def check_name(self, name: str, *, replace: bool) -> None:
@@ -237,7 +240,7 @@ class Catalog:
     def _gallery(self, row: GalleryRow, settings: GallerySettings, columns: Columns) -> Gallery:
         segments = self._segments(row.id, settings)
         return Gallery(
-            self._store, row.id, settings, columns, row.sequence, self._background, self._recall_every, segments
+            self._store, row.id, settings, columns, row.sequence, self._background, self._tuning, segments
         )
 
     def _segments(self, key: int, settings: GallerySettings) -> GallerySegments:

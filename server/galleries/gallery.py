@@ -31,12 +31,13 @@ from server.galleries.items import (
 )
 from server.galleries.ranking import Ranking, SearchOptions
 from server.galleries.report import GalleryReport
-from server.galleries.searching import Asked, Searcher
+from server.galleries.searching import Asked, Searcher, SearchTuning
 from server.galleries.segments.stretch import Ids, Mask, Segment
 from server.galleries.segments.upkeep import GallerySegments
 from server.galleries.settings import GallerySettings
 from server.galleries.snapshots import Snapshot
 from server.galleries.store import Doomed, Store
+from server.security.audit import touch
 
 RETRY_SECONDS = 30.0
 """Until segments are written again after the disk refused."""
@@ -60,7 +61,7 @@ class Gallery:
         columns: Columns,
         sequence: int,
         background: Background,
-        recall_every: int,
+        tuning: SearchTuning,
         segments: GallerySegments,
     ) -> None:
         self.settings = settings
@@ -77,7 +78,7 @@ class Gallery:
         self._tending_is_due = False
         self._tend_from = 0.0
         self._dropped = False
-        self._searcher = Searcher(settings, background, recall_every)
+        self._searcher = Searcher(settings, background, tuning)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -159,6 +160,7 @@ class Gallery:
             sequence = self._next_sequence()
             row = self._row(self._snapshot, item_id)
             batch = self._snapshot.batch(np.array([row]))
+            touch(people=batch.person_ids)  # whose it was; the store names whose it becomes
             self._write(replace(batch, sequences=np.array([sequence]), **changes), sequence, None)
             snapshot = self._snapshot
         return self._item(snapshot, item_id, vectors=False)
@@ -361,7 +363,7 @@ class Gallery:
             return 0
         snapshot = self._snapshot
         sequence = snapshot.sequence + 1
-        self._store.delete(self.key, snapshot.texts(rows)[0], sequence)
+        self._store.delete(self.key, *snapshot.texts(rows)[:2], sequence)
         self._columns.kill(rows)
         self._publish(sequence)
         return len(rows)

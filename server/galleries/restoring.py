@@ -63,6 +63,7 @@ class Restorer:
         path, facts = self._backups.verified(backup)
         settings = _settings_of(backup, facts, gallery or facts.gallery)
         _check_model(backup, settings, served)
+        audit.resolved(settings.name)
         self._catalog.check_name(settings.name, replace=replace)
         faults.point("restore.checked")
         try:

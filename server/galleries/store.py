@@ -161,12 +161,12 @@ class Store:
                 )
         return replace(batch, checksums=np.array([row[-1] for row in checked], np.uint32))
 
-    def delete(self, gallery: int, item_ids: Iterable[str], sequence: int) -> None:
-        """Commits the removal of items as write ``sequence``."""
+    def delete(self, gallery: int, item_ids: Iterable[str], people: Iterable[str], sequence: int) -> None:
+        """Commits the removal of items, which are of these people, as write ``sequence``."""
         ids = list(item_ids)
         with self._database.write() as connection:
             _advance(connection, gallery, sequence)
-            touch(ids)
+            touch(ids, people)
             connection.executemany(
                 "DELETE FROM items WHERE gallery = ? AND item_id = ?", ((gallery, item_id) for item_id in ids)
             )

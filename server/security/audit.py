@@ -16,7 +16,11 @@ from typing import Any
 MAX_IDS = 10_000
 """People and items of one row that are named by digests; further ones are counted only."""
 MAX_PURPOSE = 1000
+MAX_TARGET = 400
 OK = "OK"
+
+_NAMED = {"snapshot": "snapshot", "alias": "alias", "into": "gallery"}
+"""Fields of requests that name things of their own, and what these are called in a row."""
 
 
 class Entry:
@@ -43,6 +47,7 @@ class Entry:
         "purpose",
         "record",
         "rows",
+        "target",
         "time",
         "top_k",
     )
@@ -61,6 +66,8 @@ class Entry:
         self.gallery = gallery
         self.record = record
         self.purpose = ""
+        self.target = ""
+        """What is named beside the gallery: ``snapshot nightly``, ``alias front``."""
         self.code = OK
         self.calls = 1
         self.top_k = 0
@@ -75,11 +82,13 @@ class Entry:
         self.time = time.time_ns() // 1000
 
     def asked(self, request: Any) -> None:
-        """Notes what a request says of itself: gallery, purpose, ``top_k``, the ids and people it names."""
+        """Notes what a request says of itself: gallery, purpose, ``top_k``, and the ids, people and things it names."""
         fields = request.DESCRIPTOR.fields_by_name
         for name in ("alias", "gallery"):  # which stands for one, and the last word if there are both
             if name in fields and getattr(request, name):
                 self.gallery = getattr(request, name)[:64]
+        named = [(kind, getattr(request, name)) for name, kind in _NAMED.items() if name in fields]
+        self.target = ", ".join(f"{kind} {name}" for kind, name in named if name)[:MAX_TARGET]
         if "purpose" in fields:
             self.purpose = request.purpose[:MAX_PURPOSE]
         if "top_k" in fields:
@@ -176,6 +185,13 @@ def resolved(gallery: str) -> None:
     entry = _entry.get()
     if entry is not None:
         entry.gallery = gallery
+
+
+def aimed(target: str) -> None:
+    """Names what a call is about beside the gallery, where its request leaves that to the server."""
+    entry = _entry.get()
+    if entry is not None:
+        entry.target = target[:MAX_TARGET]
 
 
 @contextmanager

@@ -96,7 +96,7 @@ class Recorder:
             return
         if entry.code in _MERGED:
             entry.peer = entry.peer.rpartition(":")[0] or entry.peer
-            key = (entry.method, entry.caller, entry.peer, entry.gallery, entry.code)
+            key = (entry.method, entry.caller, entry.peer, entry.gallery, entry.target, entry.code)
             same = self._merged.get(key)
             if same is not None:
                 same.calls += entry.calls

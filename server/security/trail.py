@@ -52,7 +52,8 @@ class Row:
 @dataclass(frozen=True, slots=True)
 class Said:
     """What a row says. ``time`` in microseconds since 1970, as the clock said, even if it was set back; ``calls`` above
-    1 where refused calls of one caller were put together; ``items`` read or changed."""
+    1 where refused calls of one caller were put together; ``items`` read or changed; ``target`` what else the call
+    named, such as ``snapshot nightly``."""
 
     time: int
     method: str
@@ -64,6 +65,7 @@ class Said:
     calls: int
     items: int
     top_k: int
+    target: str = ""
 
 
 _as_json = json.JSONEncoder(separators=(",", ":")).encode
@@ -116,6 +118,8 @@ def text_of(entry: Entry) -> str:
         "items": entry.count,
         "top_k": entry.top_k,
     }
+    if entry.target:  # as in rows before there were targets
+        said["target"] = entry.target
     return _as_json(said)
 
 

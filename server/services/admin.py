@@ -127,6 +127,7 @@ def _page_message(page: Page) -> admin_pb2.QueryAuditResponse:
             calls=said.calls,
             items=said.items,
             top_k=said.top_k,
+            target=said.target,
             hash=row.hash,
         )
         message.time.FromMicroseconds(said.time)

@@ -276,6 +276,7 @@ class AuditRow(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     TOP_K_FIELD_NUMBER: _builtins.int
     HASH_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Counted from 1, without gaps."""
     method: _builtins.str
@@ -295,6 +296,8 @@ class AuditRow(_message.Message):
     """Matches asked for."""
     hash: _builtins.bytes
     """SHA-256 that covers this row and the one before."""
+    target: _builtins.str
+    """What the call named beside the gallery: "snapshot NAME", "alias NAME", for a migration "gallery NAME"."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """As the server's clock said."""
@@ -314,10 +317,11 @@ class AuditRow(_message.Message):
         items: _builtins.int = ...,
         top_k: _builtins.int = ...,
         hash: _builtins.bytes = ...,
+        target: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "calls", b"calls", "code", b"code", "gallery", b"gallery", "hash", b"hash", "items", b"items", "method", b"method", "peer", b"peer", "purpose", b"purpose", "sequence", b"sequence", "time", b"time", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "calls", b"calls", "code", b"code", "gallery", b"gallery", "hash", b"hash", "items", b"items", "method", b"method", "peer", b"peer", "purpose", b"purpose", "sequence", b"sequence", "target", b"target", "time", b"time", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -132,10 +132,12 @@ def test_items_that_are_read_listed_changed_and_deleted_leave_their_rows(trail: 
     running.gallery("changing")
     item = gallery_pb2.Item(item_id="a", image=encoded(person(1)), person_id="anna")
     bad = gallery_pb2.Item(item_id="b")
-    running.upsert("changing", [item, bad])
+    gone = gallery_pb2.Item(item_id="c", image=encoded(person(2)), person_id="carl")
+    running.upsert("changing", [item, bad, gone])
     running.galleries.GetItem(gallery_pb2.GetItemRequest(gallery="changing", item_id="a"))
     running.galleries.ListItems(gallery_pb2.ListItemsRequest(gallery="changing"))
     running.galleries.UpdateItem(gallery_pb2.UpdateItemRequest(gallery="changing", item_id="a", person_id="ben"))
+    running.galleries.DeleteItems(gallery_pb2.DeleteItemsRequest(gallery="changing", item_ids=["c"]))
     delete = gallery_pb2.DeleteItemsRequest(gallery="changing", filter=search_pb2.Filter(person_ids=["ben"]))
     running.galleries.DeleteItems(delete)
     running.galleries.DeleteItems(delete)  # nobody is left: no transaction, a row all the same
@@ -146,18 +148,20 @@ def test_items_that_are_read_listed_changed_and_deleted_leave_their_rows(trail: 
         ("DeleteGallery", "changing", 0, "OK"),
         ("DeleteItems", "changing", 0, "OK"),
         ("DeleteItems", "changing", 1, "OK"),
+        ("DeleteItems", "changing", 1, "OK"),
         ("GetItem", "changing", 1, "OK"),
-        ("ListItems", "changing", 1, "OK"),
+        ("ListItems", "changing", 2, "OK"),
         ("UpdateItem", "changing", 1, "OK"),
-        ("Upsert", "changing", 1, "OK"),
+        ("Upsert", "changing", 2, "OK"),
     ]
 
     def methods(**about: str) -> set[str]:
         return {rows[sequence][0] for sequence in trail.about(gallery="changing", **about)}
 
     assert methods(item_id="a") == {"Upsert", "GetItem", "ListItems", "UpdateItem", "DeleteItems"}
-    assert methods(person_id="anna") == {"Upsert", "GetItem", "ListItems"}
+    assert methods(person_id="anna") == {"Upsert", "GetItem", "ListItems", "UpdateItem"}  # whose it was, too
     assert methods(person_id="ben") == {"UpdateItem", "DeleteItems"}
+    assert methods(person_id="carl") == {"Upsert", "ListItems", "DeleteItems"}  # deleted by the item's id alone
     assert methods(item_id="b") == set()
 
 
@@ -177,6 +181,41 @@ def test_a_gallery_has_its_own_name_in_every_row_whatever_its_caller_calls_it(tr
     assert [row.gallery for row in rows] == ["new-lobby"] * 5
     for name in ("lobby", "new-lobby"):
         assert set(trail.about(gallery=name, person_id="anna")) >= {row.sequence for row in rows}
+
+
+def test_snapshots_aliases_and_migrations_are_named_in_their_rows(trail: Trail) -> None:
+    running = trail.running
+    galleries = running.galleries
+    running.gallery("kept")
+    running.upsert("kept", [gallery_pb2.Item(item_id="a", image=encoded(person(1)))])
+    trail.look()
+    galleries.SetAlias(gallery_pb2.SetAliasRequest(alias="front", gallery="kept"))
+    galleries.CreateSnapshot(gallery_pb2.CreateSnapshotRequest(gallery="front", snapshot="nightly"))
+    made = galleries.CreateSnapshot(gallery_pb2.CreateSnapshotRequest(gallery="kept")).snapshot
+    galleries.RestoreSnapshot(gallery_pb2.RestoreSnapshotRequest(snapshot="nightly", replace=True))
+    galleries.RestoreSnapshot(gallery_pb2.RestoreSnapshotRequest(snapshot="nightly", gallery="kept-2"))
+    galleries.DeleteSnapshot(gallery_pb2.DeleteSnapshotRequest(snapshot="nightly"))
+    galleries.DeleteSnapshot(gallery_pb2.DeleteSnapshotRequest(snapshot=made))
+    with pytest.raises(grpc.RpcError):
+        galleries.DeleteSnapshot(gallery_pb2.DeleteSnapshotRequest(snapshot="nightly"))
+    with pytest.raises(grpc.RpcError):
+        galleries.MigrateGallery(gallery_pb2.MigrateGalleryRequest(gallery="kept", into="crowd", alias="front"))
+    galleries.DeleteAlias(gallery_pb2.DeleteAliasRequest(alias="front"))
+    rows = [(row.method.partition("/")[2], row.gallery, row.target, row.items, row.code) for row in trail.look()]
+    assert sorted(rows) == sorted(
+        [
+            ("SetAlias", "kept", "alias front", 0, "OK"),
+            ("CreateSnapshot", "kept", "snapshot nightly", 1, "OK"),
+            ("CreateSnapshot", "kept", f"snapshot {made}", 1, "OK"),
+            ("RestoreSnapshot", "kept", "snapshot nightly", 1, "OK"),
+            ("RestoreSnapshot", "kept-2", "snapshot nightly", 1, "OK"),
+            ("DeleteSnapshot", "kept", "snapshot nightly", 1, "OK"),
+            ("DeleteSnapshot", "kept", f"snapshot {made}", 1, "OK"),
+            ("DeleteSnapshot", "", "snapshot nightly", 0, "NOT_FOUND"),
+            ("MigrateGallery", "kept", "alias front, gallery crowd", 0, "FAILED_PRECONDITION"),
+            ("DeleteAlias", "kept", "alias front", 0, "OK"),
+        ]
+    )
 
 
 def test_a_change_is_on_disk_with_its_row_when_it_is_acknowledged(server: Running) -> None:
