@@ -19,7 +19,8 @@ from glimpse.parts import Float32, PartSchema
 from server.galleries.items import Float16, Int64, decode
 
 PIECE = 64
-"""Bytes of a row that are multiplied at a time; each part fills whole pieces."""
+"""Bytes of a row that are multiplied at a time; each part fills whole pieces. Those of one part lie row behind row: a
+scan reads the parts that its query shows, each in one go."""
 STEP = 0.9957
 """Of a two-bit uniform quantiser, in standard deviations."""
 MIDDLE = 1.5
@@ -35,11 +36,11 @@ def compress(vectors: Float16, visibility: Float32, schema: PartSchema) -> dict[
     """The arrays of a sealed block of rows with these vectors ``(B, sum_p D_p)`` and visibilities ``(B, P)``.
 
     Returns:
-        ``codes``: uint8 ``(B, 64 * pieces)``; bits 2i and 2i + 1 of byte j of a part's piece are place
+        ``codes``: uint8 ``(pieces, B, 64)``; bits 2i and 2i + 1 of byte j of a part's piece are place
         ``64 i + j`` of the 256 that `spread` puts there. ``factors``: float32 ``(P, B)``, visibility times factor.
     """
     bounds = pieces(schema).tolist()
-    codes = np.zeros((len(vectors), PIECE * bounds[-1]), np.uint8)
+    codes = np.zeros((bounds[-1], len(vectors), PIECE), np.uint8)
     factors = np.zeros((len(schema), len(vectors)), np.float32)
     for start in range(0, len(vectors), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
@@ -54,7 +55,7 @@ def compress(vectors: Float16, visibility: Float32, schema: PartSchema) -> dict[
             np.clip(levels, -2, 1, out=levels)
             quarters = (levels + np.float32(2)).astype(np.uint8).reshape(len(part), -1, 4, PIECE)
             joined = quarters[:, :, 0] | quarters[:, :, 1] << 2 | quarters[:, :, 2] << 4 | quarters[:, :, 3] << 6
-            codes[rows, PIECE * first : PIECE * last] = joined.reshape(len(part), -1)
+            codes[first:last, rows] = joined.swapaxes(0, 1)
             levels += np.float32(0.5)
             along = np.einsum("nd,nd->n", part, levels)
             factors[p, rows] = np.divide(squares, along, out=np.zeros_like(squares), where=along > 0)

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from server import faults
 
 MAGIC = b"GLMPSEG\n"
-FORMAT = 1
+FORMAT = 2
 """To be raised when a reader of this format would misunderstand the arrays."""
 UNFINISHED = ".tmp"
 """The suffix of a file that is being written."""

@@ -25,8 +25,8 @@ def test_a_code_is_as_long_as_its_part_along_it_and_little_off_across() -> None:
     schema = PartSchema((Part("global", 256), Part("upper", 300), Part("legs", 7)))
     features = random_features(np.random.default_rng(0), schema, 150)
     arrays = compress(features.vectors.astype(np.float16), features.visibility, schema)
-    assert arrays["codes"].shape == (150, 4 * PIECE)  # one piece, two, and one
-    quarters = np.stack([arrays["codes"].reshape(150, -1, PIECE) >> shift & 3 for shift in (0, 2, 4, 6)], axis=2)
+    assert arrays["codes"].shape == (4, 150, PIECE)  # one piece, two, and one
+    quarters = np.stack([arrays["codes"].swapaxes(0, 1) >> shift & 3 for shift in (0, 2, 4, 6)], axis=2)
     levels = quarters.reshape(150, -1, 4 * PIECE) - MIDDLE  # [N, pieces, 256]
     turned = spread(features.stored().vectors, schema)
     bounds = pieces(schema)

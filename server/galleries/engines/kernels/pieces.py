@@ -1,7 +1,7 @@
-"""The inner product of one row of two-bit codes with one query, by AVX-512 VNNI or by plain loops.
+"""Inner products of the two-bit codes of one part with one query, by AVX-512 VNNI or by plain loops.
 
 A piece of 64 bytes is shifted and masked into four vectors of codes 0 to 3, which ``vpdpbusd`` multiplies with int8
-codes of the query; the sums of a part are weighted as floats, and added across once for the row.
+codes of the query. Four rows go together, so that their sums are added across in one tree.
 """
 
 from __future__ import annotations
@@ -15,76 +15,72 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from server.galleries.engines.kernels import part
+from server.galleries.engines.kernels.tile import prefetching, sums_of_four
 
 PIECE = 64
-_BYTE, _LONG, _FLOAT = ir.IntType(8), ir.IntType(64), ir.FloatType()
+ROWS = 4
+_AHEAD = 128 * PIECE
+"""The piece so many bytes later is fetched into the cache while one is multiplied."""
+_BYTE, _INT, _LONG = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _BYTES, _SHORTS = ir.VectorType(_BYTE, PIECE), ir.VectorType(ir.IntType(16), PIECE // 2)
-_SUMS, _FLOATS = ir.VectorType(ir.IntType(32), 16), ir.VectorType(_FLOAT, 16)
+_SUMS, _FOUR = ir.VectorType(_INT, 16), ir.VectorType(_INT, ROWS)
 
 Array = NDArray[Any]
 
 
 @intrinsic
-def multiply_row(typing_context, row, query, bounds, weights, parts):  # type: ignore[no-untyped-def]
-    """``sum_p weights[p] * <codes of part p, query>`` over parts of weight above 0; arguments are addresses, and how
-    many parts there are; bounds are pieces, see `server.galleries.compact`."""
-    signature = types.float32(*[types.int64] * 5)
+def multiply_pieces(typing_context, pieces, places, fours, query, products):  # type: ignore[no-untyped-def]
+    """``products[r] += <codes of row places[r], query>`` for four rows at a time; all arguments are int64.
+
+    Args:
+        pieces: address of uint8 ``(B, 64)``; places: of int32 ``(4 * fours,)``.
+        query: address of int8 ``(4, 64)``; products: of int32 ``(4 * fours,)``.
+    """
+    signature = types.void(*[types.int64] * 5)
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        row, query, bounds, weights, parts = arguments
+        pieces, places, fours, query, products = arguments
         product = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(_SUMS, [_SUMS, _BYTES, _BYTES]), "llvm.x86.avx512.vpdpbusd.512"
         )
-        add_across = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(_FLOAT, [_FLOAT, _FLOATS]), "llvm.vector.reduce.fadd.v16f32"
-        )
+        fetch = prefetching(builder)
         lowest = ir.Constant(_BYTES, [3] * PIECE)
 
-        def load(address: Any, kind: Any) -> Any:
+        def load(address: Any, kind: Any, align: int = 1) -> Any:
             value = builder.load(builder.inttoptr(address, kind.as_pointer()))
-            value.align = 1
+            value.align = align
             return value
 
-        total = cgutils.alloca_once(builder, _FLOATS)
-        builder.store(ir.Constant(_FLOATS, [0.0] * 16), total)
-        sums = cgutils.alloca_once(builder, _SUMS)
-        with cgutils.for_range(builder, parts) as loop:
-            weight = load(builder.add(weights, builder.mul(loop.index, _LONG(4))), _FLOAT)
-            with builder.if_then(builder.fcmp_ordered(">", weight, ir.Constant(_FLOAT, 0.0))):
-                here = builder.add(bounds, builder.mul(loop.index, _LONG(8)))
-                first, last = load(here, _LONG), load(builder.add(here, _LONG(8)), _LONG)
-                builder.store(ir.Constant(_SUMS, [0] * 16), sums)
-                with cgutils.for_range(builder, builder.sub(last, first)) as inner:
-                    at = builder.add(first, inner.index)
-                    piece = load(builder.add(row, builder.mul(at, _LONG(PIECE))), _SHORTS)
-                    source = builder.add(query, builder.mul(at, _LONG(4 * PIECE)))
-                    for quarter in range(4):
-                        shift = ir.Constant(_SHORTS, [2 * quarter] * (PIECE // 2))
-                        codes = builder.and_(builder.bitcast(builder.lshr(piece, shift), _BYTES), lowest)
-                        values = load(builder.add(source, _LONG(PIECE * quarter)), _BYTES)
-                        builder.store(builder.call(product, [builder.load(sums), codes, values]), sums)
-                scalar = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), weight, ir.IntType(32)(0))
-                spread = builder.shuffle_vector(scalar, scalar, ir.Constant(_SUMS, [0] * 16))
-                weighted = builder.fmul(builder.sitofp(builder.load(sums), _FLOATS), spread)
-                builder.store(builder.fadd(builder.load(total), weighted), total)
-        call = builder.call(add_across, [ir.Constant(_FLOAT, -0.0), builder.load(total)], fastmath=("reassoc",))
-        return call
+        values = [load(builder.add(query, _LONG(PIECE * quarter)), _BYTES) for quarter in range(4)]
+        with cgutils.for_range(builder, fours) as loop:
+            offset = builder.mul(loop.index, _LONG(4 * ROWS))
+            sums = []
+            for r in range(ROWS):
+                place = load(builder.add(places, builder.add(offset, _LONG(4 * r))), _INT, 4)
+                address = builder.add(pieces, builder.mul(builder.sext(place, _LONG), _LONG(PIECE)))
+                fetch(builder.add(address, _LONG(_AHEAD)))
+                piece = load(address, _SHORTS)
+                total = ir.Constant(_SUMS, [0] * 16)
+                for quarter in range(4):
+                    shift = ir.Constant(_SHORTS, [2 * quarter] * (PIECE // 2))
+                    codes = builder.and_(builder.bitcast(builder.lshr(piece, shift), _BYTES), lowest)
+                    total = builder.call(product, [total, codes, values[quarter]])
+                sums.append(total)
+            target = builder.add(products, offset)
+            added = builder.add(load(target, _FOUR, 4), sums_of_four(builder, sums))
+            builder.store(added, builder.inttoptr(target, _FOUR.as_pointer())).align = 4
+        return context.get_dummy_value()
 
     return signature, generate
 
 
 @part
-def multiply_row_plainly(row: Array, query: Array, bounds: Array, weights: Array) -> float:
-    """The same by loops: ``row`` uint8 ``(64 * pieces,)``, ``query`` int8 ``(pieces, 4, 64)``."""
-    total = np.float32(0.0)
-    for p in range(len(weights)):
-        if weights[p] > 0.0:
-            products = np.int32(0)
-            for at in range(bounds[p], bounds[p + 1]):
-                piece = row[at * PIECE : at * PIECE + PIECE]
-                for quarter in range(4):
-                    values = query[at, quarter]
-                    for j in range(PIECE):
-                        products += np.int32((piece[j] >> (2 * quarter)) & 3) * np.int32(values[j])
-            total += weights[p] * np.float32(products)
-    return float(total)
+def multiply_pieces_plainly(pieces: Array, places: Array, query: Array, products: Array) -> None:
+    """The same by loops: ``pieces`` uint8 ``(B, 64)``, ``query`` int8 ``(4, 64)``."""
+    for r in range(len(places)):
+        piece, total = pieces[places[r]], np.int32(0)
+        for quarter in range(4):
+            values = query[quarter]
+            for j in range(PIECE):
+                total += np.int32((piece[j] >> (2 * quarter)) & 3) * np.int32(values[j])
+        products[r] += total

@@ -9,11 +9,11 @@ from numba import float32, float64, int8, int32, int64, uint8
 from numpy.typing import NDArray
 
 from server.galleries.engines.kernels import VNNI, given, kernel, part
-from server.galleries.engines.kernels.pieces import multiply_row, multiply_row_plainly
-from server.galleries.engines.kernels.scan import CHUNK, _drop, _sink
-from server.galleries.engines.kernels.tile import prefetch
+from server.galleries.engines.kernels.pieces import ROWS, multiply_pieces, multiply_pieces_plainly
+from server.galleries.engines.kernels.scan import _drop, _sink
 
-AHEAD = 24
+CHUNK = 256
+"""Rows of one step."""
 
 Array = NDArray[Any]
 
@@ -23,15 +23,38 @@ def _gather(column: Array, places: Array, into: Array) -> None:
     """``into[r] = column[places[r]]`` for ascending places; mostly they are side by side."""
     first, count = places[0], len(places)
     if places[count - 1] - first == count - 1:
-        into[:count] = column[first : first + count]
+        source = column[first : first + count]
+        for r in range(count):
+            into[r] = source[r]
     else:
         for r in range(count):
             into[r] = column[places[r]]
 
 
+@part
+def _weigh(share: Any, step: Any, limit: Any, seen: Array, evidence: Array, worth: Array) -> int:
+    """Makes the weights of a part's products of its factors, in place; of how many rows they are above 0."""
+    count = np.int32(0)
+    for r in range(CHUNK):
+        shown = np.int32(share * seen[r] > limit * evidence[r])
+        worth[r] = step * worth[r] * np.float32(shown)
+        count += shown
+    return int(count)
+
+
+@part
+def _reach(scores: Array, evidence: Array, least_evidence: Any, bar: Any) -> int:
+    """Divides numerators by denominators, in place; how many of the scores are above ``bar``."""
+    count = np.int32(0)
+    for r in range(CHUNK):
+        scores[r] /= max(evidence[r] + least_evidence, np.float32(1e-30))
+        count += np.int32(scores[r] > bar)
+    return int(count)
+
+
 @kernel(
     int64(
-        *(given(uint8, 2), given(float32, 2), given(float32, 2), int64, given(int32, 1)),
+        *(given(uint8, 3), given(float32, 2), given(float32, 2), int64, given(int32, 1)),
         *(given(int8, 3), given(int64, 1), given(float32, 1), given(float32, 1)),
         *(given(float64, 1), given(float64, 1), given(uint8, 1), float64, float64, float64, float64, float64),
         *(float64[::1], int64, int64[::1], float64[::1], int64[::1]),
@@ -77,47 +100,51 @@ def scan_compact(
         shares[p] = alpha[p] * shown[p] / scale if scale > 0.0 else 0.0
     least_evidence = np.float32(min(prior / scale, 1e30) if scale > 0.0 else 0.0)
     limit = np.float32(faint)
-    weights = np.zeros((CHUNK, parts), np.float32)
     seen, worth = np.zeros((parts, CHUNK), np.float32), np.zeros(CHUNK, np.float32)
-    evidence, middles = np.zeros(CHUNK, np.float32), np.zeros(CHUNK, np.float32)
+    evidence, scores = np.zeros(CHUNK, np.float32), np.zeros(CHUNK, np.float32)
+    places, products = np.zeros(CHUNK, np.int32), np.zeros(CHUNK, np.int32)
     least = heap[0] if size == len(heap) else -np.inf
     for begin in range(0, len(rows), CHUNK):
         chunk = rows[begin : begin + CHUNK]
         m = len(chunk)
+        places[:m] = chunk
+        places[m:] = chunk[m - 1]
         evidence[:] = 0.0
-        middles[:] = 0.0
+        scores[:] = 0.0
         for p in range(parts):
-            _gather(visibility[p], chunk, seen[p])
-            share = shares[p]
-            for r in range(CHUNK):
-                evidence[r] += share * seen[p, r]
-        for p in range(parts):
-            if steps[p] > 0.0:
-                _gather(factors[p], chunk, worth)
-                column, share, step, offset = seen[p], shares[p], steps[p], offsets[p]
+            if shares[p] > 0.0:
+                _gather(visibility[p], places, seen[p])
+                column, share = seen[p], shares[p]
                 for r in range(CHUNK):
-                    worth[r] = step * worth[r] if share * column[r] > limit * evidence[r] else np.float32(0.0)
-                    middles[r] += worth[r] * offset
-                for r in range(m):
-                    weights[r, p] = worth[r]
+                    evidence[r] += share * column[r]
+        for p in range(parts):
+            if not steps[p] > 0.0:
+                continue
+            _gather(factors[p], places, worth)
+            if _weigh(shares[p], steps[p], limit, seen[p], evidence, worth) == 0:
+                continue
+            products[:] = 0
+            for at in range(bounds[p], bounds[p + 1]):
+                if VNNI:
+                    multiply_pieces(
+                        codes.ctypes.data + at * codes.shape[1] * codes.shape[2],
+                        places.ctypes.data,
+                        CHUNK // ROWS,
+                        query.ctypes.data + at * query.shape[1] * query.shape[2],
+                        products.ctypes.data,
+                    )
+                else:
+                    multiply_pieces_plainly(codes[at], places, query[at], products)
+            offset = offsets[p]
+            for r in range(CHUNK):
+                scores[r] += worth[r] * (np.float32(products[r]) - offset)
+        if _reach(scores, evidence, least_evidence, np.float32(least)) == 0:
+            continue
         for r in range(m):
-            row = chunk[r]
-            ahead = codes.ctypes.data + rows[min(begin + r + AHEAD, len(rows) - 1)] * codes.shape[1]
-            for line in range(0, codes.shape[1], 64):
-                prefetch(ahead + line)
-            if VNNI:
-                score = multiply_row(
-                    codes.ctypes.data + row * codes.shape[1],
-                    query.ctypes.data,
-                    bounds.ctypes.data,
-                    weights.ctypes.data + 4 * parts * r,
-                    parts,
-                )
-            else:
-                score = np.float32(multiply_row_plainly(codes[row], query, bounds, weights[r]))
-            reached = np.float64(score - middles[r]) / max(np.float64(evidence[r] + least_evidence), 1e-300)
+            reached = np.float64(scores[r])
             if reached <= least:
                 continue
+            row = chunk[r]
             total, joint = 0.0, 0.0
             for p in range(parts):
                 weight = alpha[p] * (shown[p] * np.float64(visibility[p, row]))

@@ -39,7 +39,7 @@ def _shuffled(builder: Any, first: Any, second: Any, places: list[int]) -> Any:
     return builder.shuffle_vector(first, second, mask)
 
 
-def _sums_of_four(builder: Any, a: list[Any]) -> Any:
+def sums_of_four(builder: Any, a: list[Any]) -> Any:
     """Four vectors of 16 as one vector of their four sums."""
     quarters = range(0, 16, 4)
 
@@ -57,7 +57,7 @@ def _sums_of_four(builder: Any, a: list[Any]) -> Any:
     return fours
 
 
-def _prefetching(builder: Any) -> Any:
+def prefetching(builder: Any) -> Any:
     """Emits the fetching of the line at an address."""
     how = [ir.Constant(ir.IntType(32), hint) for hint in (0, _SECOND_CACHE, 1)]  # to read, data
     kind = ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), *(hint.type for hint in how)])
@@ -70,7 +70,7 @@ def prefetch(typing_context, address):  # type: ignore[no-untyped-def]
     """Fetches the line at an int64 address into the cache; harmless where nothing is."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        _prefetching(builder)(arguments[0])
+        prefetching(builder)(arguments[0])
         return context.get_dummy_value()
 
     return types.void(types.int64), generate
@@ -96,7 +96,7 @@ def multiply_tile(  # type: ignore[no-untyped-def]
         product = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(_SUMS, [_SUMS, _BYTES, _BYTES]), _PRODUCT
         )
-        fetch = _prefetching(builder)
+        fetch = prefetching(builder)
         zeros = ir.Constant(_SUMS, [0] * 16)
         highest_bits = ir.Constant(_BYTES, [-128] * STEP)
 
@@ -122,7 +122,7 @@ def multiply_tile(  # type: ignore[no-untyped-def]
                     for code, slot in zip(codes, line, strict=True):
                         builder.store(builder.call(product, [builder.load(slot), code, query]), slot)
         for q, line in enumerate(sums):
-            four = _sums_of_four(builder, [builder.load(slot) for slot in line])
+            four = sums_of_four(builder, [builder.load(slot) for slot in line])
             address = builder.add(out, builder.mul(builder.mul(out_stride, _LONG(q)), _LONG(4)))
             builder.store(four, builder.inttoptr(address, four.type.as_pointer())).align = 4
         return context.get_dummy_value()
