@@ -39,6 +39,7 @@ from server.extraction.tuning import best_batch
 from server.galleries.catalog import Catalog
 from server.galleries.database import StoreError
 from server.galleries.engines import compile_kernels
+from server.galleries.searching import SearchTuning
 from server.interceptors import Methods
 from server.quotas import Quotas
 from server.security.credentials import AccessError, AccessFile
@@ -221,7 +222,8 @@ class Application:
         session = await asyncio.to_thread(self._open_model, settings)
         max_batch = settings.max_batch or await asyncio.to_thread(best_batch, session.warm)
         await asyncio.to_thread(compile_kernels)
-        catalog = await asyncio.to_thread(Catalog.open, settings.data, recall_every=settings.recall_every)
+        tuning = SearchTuning(settings.recall_every, settings.search_threads or settings.cores)
+        catalog = await asyncio.to_thread(Catalog.open, settings.data, tuning)
         self._closing.push_async_callback(asyncio.to_thread, catalog.close)
         await self.recorder.open(catalog.database)
         self._closing.push_async_callback(self.recorder.close)

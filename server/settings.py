@@ -83,6 +83,9 @@ class ServerSettings(BaseSettings):
     )
     decode_workers: int = Field(0, ge=0, le=256, description="Threads that decode images; 0: the cores at hand.")
     search_workers: int = Field(0, ge=0, le=256, description="Threads that search galleries; 0: the cores at hand.")
+    search_threads: int = Field(
+        0, ge=0, le=256, description="Threads that share one search of a large gallery; 0: the cores at hand."
+    )
     recall_every: int = Field(
         100, ge=0, description="One in so many fast searches is checked by an exact one; 0: none."
     )

@@ -20,6 +20,7 @@ from benchmarks.galleries.problem import open_problem
 from benchmarks.galleries.truth import ranked, unlike
 from server.galleries.catalog import Catalog
 from server.galleries.ranking import SearchOptions
+from server.galleries.searching import SearchTuning
 
 CAMERA = 7
 CHECKED = 32
@@ -56,7 +57,7 @@ def growing(problem_folder: Path, cache: Path, items: int, idle_seconds: float) 
     told: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(dir=cache, prefix="growing-") as folder:
         shutil.copytree(source / DATA, Path(folder) / DATA)
-        catalog = Catalog.open(Path(folder) / DATA, recall_every=0)
+        catalog = Catalog.open(Path(folder) / DATA, SearchTuning(recall_every=0))
         try:
             gallery = catalog.get(GALLERY)
             ours = Ours.over(problem, catalog, gallery)
@@ -92,7 +93,7 @@ def rebuilt(problem_folder: Path, cache: Path) -> dict[str, Any]:
 
 def _opened(folder: Path, queries: Any, items: int) -> dict[str, float]:
     start, cpu = time.perf_counter(), time.process_time()
-    catalog = Catalog.open(folder, recall_every=0)
+    catalog = Catalog.open(folder, SearchTuning(recall_every=0))
     try:
         gallery = catalog.get(GALLERY)
         opened = time.perf_counter() - start

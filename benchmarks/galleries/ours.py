@@ -19,12 +19,15 @@ from server.galleries.filters import Filter
 from server.galleries.gallery import Gallery
 from server.galleries.items import NewItem
 from server.galleries.ranking import Ranking, SearchOptions
+from server.galleries.searching import SearchTuning
 from server.galleries.settings import GallerySettings
 
 GALLERY = "bench"
 DATA = "data"
 """Of a prepared folder: what a server is given as ``--data``."""
 BATCH = 1_000
+LATENCY_TARGET_US = 10_000
+"""A gallery with a target holds what FAST chooses by beside what EXACT scans. AUTO itself is not measured."""
 CAMERAS = 100
 """Cameras of the items, in turns: a filter on one of them keeps 1 %."""
 
@@ -35,10 +38,9 @@ class Ours:
     points: Sequence[str] = ("fast", "exact")
 
     def __init__(self, problem: SearchProblem, threads: int, cache: Path) -> None:
-        del threads  # the engines ask how many cores they have
         folder = prepared_folder(problem, cache) / DATA
         start = time.perf_counter()
-        catalog = Catalog.open(folder, recall_every=0)
+        catalog = Catalog.open(folder, SearchTuning(0, threads))
         self.problem, self.catalog, self.gallery = problem, catalog, catalog.get(GALLERY)
         self.facts = {"open_seconds": time.perf_counter() - start}
         self._settle()
@@ -103,7 +105,7 @@ def batches(problem: SearchProblem, size: int = BATCH) -> Iterator[list[NewItem]
 
 
 def settings_of(problem: SearchProblem) -> GallerySettings:
-    return GallerySettings(GALLERY, problem.schema)
+    return GallerySettings(GALLERY, problem.schema, latency_target_us=LATENCY_TARGET_US)
 
 
 def prepared_folder(problem: SearchProblem, cache: Path, told: Callable[[str], None] = print) -> Path:
@@ -121,7 +123,7 @@ def fill(folder: Path, problem: SearchProblem) -> None:
     """Stores all items as a client would have them stored; a folder is there only when it is complete."""
     fresh = folder.with_name(folder.name + ".filling")
     shutil.rmtree(fresh, ignore_errors=True)
-    catalog = Catalog.open(fresh / DATA, recall_every=0)
+    catalog = Catalog.open(fresh / DATA, SearchTuning(recall_every=0))
     try:
         gallery = catalog.create(settings_of(problem))
         for items in batches(problem):
@@ -134,11 +136,12 @@ def fill(folder: Path, problem: SearchProblem) -> None:
 
 def _usable(folder: Path, items: int) -> bool:
     try:
-        catalog = Catalog.open(folder / DATA, recall_every=0)
+        catalog = Catalog.open(folder / DATA, SearchTuning(recall_every=0))
     except StoreError:
         return False
     try:
         galleries: list[Gallery] = catalog.list()
-        return [(one.settings.name, len(one)) for one in galleries] == [(GALLERY, items)]
+        held = [(one.settings.name, one.settings.latency_target_us, len(one)) for one in galleries]
+        return held == [(GALLERY, LATENCY_TARGET_US, items)]
     finally:
         catalog.close()

@@ -103,6 +103,10 @@ def serve(
     search_workers: Annotated[
         int | None, typer.Option(help="Threads that search; 0: the cores at hand.", rich_help_panel=TUNING)
     ] = None,
+    search_threads: Annotated[
+        int | None,
+        typer.Option(help="Threads that share a search of a large gallery; 0: the cores.", rich_help_panel=TUNING),
+    ] = None,
     recall_every: Annotated[
         int | None,
         typer.Option(help="One in so many fast searches is checked by an exact one; 0: none.", rich_help_panel=TUNING),

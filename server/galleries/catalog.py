@@ -239,9 +239,7 @@ class Catalog:
 
     def _gallery(self, row: GalleryRow, settings: GallerySettings, columns: Columns) -> Gallery:
         segments = self._segments(row.id, settings)
-        return Gallery(
-            self._store, row.id, settings, columns, row.sequence, self._background, self._tuning, segments
-        )
+        return Gallery(self._store, row.id, settings, columns, row.sequence, self._background, self._tuning, segments)
 
     def _segments(self, key: int, settings: GallerySettings) -> GallerySegments:
         return GallerySegments(self._folder, key, settings, self._store)

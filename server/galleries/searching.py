@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,19 +21,32 @@ from server.galleries.pace import Pace
 from server.galleries.ranking import Ranking, SearchOptions
 from server.galleries.settings import GallerySettings
 
+FAST_TOGETHER = 8
+"""From so many fast searches at once on, an exact scan answers sooner: it reads the rows once for all of them."""
+
 Asked = tuple[PartFeatures, SearchOptions]
 """One row of features, and how to search for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchTuning:
+    """What a server wants of the searches of all its galleries."""
+
+    recall_every: int = 100
+    """One in so many fast searches is compared with the exact ranking; 0 compares none."""
+    threads: int = 1
+    """So many share one search of a large gallery."""
 
 
 class Searcher:
     """The engines of a gallery and what is known of their pace; any number of threads may search at once."""
 
-    def __init__(self, settings: GallerySettings, background: Background, recall_every: int) -> None:
-        self.pace = Pace(recall_every)
+    def __init__(self, settings: GallerySettings, background: Background, tuning: SearchTuning) -> None:
+        self.pace = Pace(tuning.recall_every)
         self._settings = settings
         self._background = background
-        self._exact = ExactEngine(background)
-        self._fast = open_engine("fast", background)
+        self._exact = ExactEngine(background, tuning.threads)
+        self._fast = open_engine("fast", background, tuning.threads)
 
     def search(self, snapshot: Snapshot, asked: Sequence[Asked]) -> list[Ranking | ServerError]:
         """A ranking for each of ``asked``, or why there is none: InvalidArgument for a query of another schema or of
@@ -40,16 +54,18 @@ class Searcher:
         """
         found: dict[int, Ranked | ServerError] = {}
         exact: dict[int, Request] = {}
+        fast: dict[int, Request] = {}
         for place, (query, options) in enumerate(asked):
             try:
                 request = self._request(snapshot, query, options)
-                if self._is_to_be_fast(snapshot, request, options):
-                    found[place] = self._search_fast(snapshot, request)
-                else:
-                    exact[place] = request
+                (fast if self._is_to_be_fast(snapshot, request, options) else exact)[place] = request
             except ServerError as error:
                 forget_traceback(error)
                 found[place] = error
+        # A compact gallery would have to read stored vectors for an exact scan.
+        if len(fast) >= FAST_TOGETHER and not self._settings.compact:
+            exact, fast = {**exact, **fast}, {}
+        found.update({place: self._search_fast(snapshot, request) for place, request in fast.items()})
         found.update(zip(exact, self._search_exactly(snapshot, list(exact.values())), strict=True))
         return [_ranking(snapshot, found[place]) for place in range(len(asked))]
 

@@ -31,8 +31,8 @@ def compile_kernels() -> None:
         import_module(f"server.galleries.engines.kernels.{name}")
 
 
-def open_engine(name: str, background: Background) -> Engine:
-    """A new engine for one gallery; its slow work runs on ``background``.
+def open_engine(name: str, background: Background, threads: int = 1) -> Engine:
+    """A new engine for one gallery; its slow work runs on ``background``, and ``threads`` share one search.
 
     Raises:
         ValueError: an unknown name; the message lists the choices.
@@ -43,7 +43,7 @@ def open_engine(name: str, background: Background) -> Engine:
         raise ValueError(f"unknown engine {name!r}: expected one of {sorted(ENGINES)}")
     module, _, attribute = spec.target.partition(":")
     try:
-        engine: Engine = getattr(import_module(module), attribute)(background)
+        engine: Engine = getattr(import_module(module), attribute)(background, threads)
     except ModuleNotFoundError as error:
         raise FailedPrecondition(
             f"the engine {name!r} needs the Python package {error.name!r}, which this server lacks"

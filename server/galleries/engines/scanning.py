@@ -7,10 +7,11 @@ the bound.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ PIECE_ROWS = 65_536
 """Rows of one call of the kernel."""
 
 Mask = NDArray[np.bool_]
+Result = TypeVar("Result")
 Piece = tuple[Block, slice]
 """Rows of a block, by their places."""
 
@@ -77,12 +79,8 @@ def candidates(
     queries = round_queries(snapshot.schema, [request.query for request in requests])
     top_k = max(request.top_k or 1 for request in requests)
     top_k = min(top_k, max(1, max(request.rows(snapshot) for request in requests)))
-    pieces = [piece for piece in _pieces(snapshot) if not unsealed or piece[0].compact is None]
-    shares = _shares(pieces, threads)
-    if len(shares) > 1:
-        kept = list(_pool(threads).map(lambda share: _scan(share, requests, queries, top_k), shares))
-    else:
-        kept = [_scan(share, requests, queries, top_k) for share in shares]
+    pieces = [piece for piece in row_pieces(snapshot) if not unsealed or piece[0].compact is None]
+    kept = share_out(pieces, threads, lambda share: _scan(share, requests, queries, top_k))
     return [_merged([each.of(q) for each in kept], top_k) for q in range(len(requests))]
 
 
@@ -106,10 +104,19 @@ def _scan(pieces: Sequence[Piece], requests: Sequence[Request], queries: Rounded
     return kept
 
 
-def _pieces(snapshot: Snapshot) -> Iterator[Piece]:
+def row_pieces(snapshot: Snapshot) -> Iterator[Piece]:
+    """All rows, so many at a time that another thread is let in soon."""
     for block, size in snapshot.pieces():
         for start in range(0, size, PIECE_ROWS):
             yield block, slice(start, min(start + PIECE_ROWS, size))
+
+
+def share_out(pieces: Sequence[Piece], threads: int, work: Callable[[Sequence[Piece]], Result]) -> list[Result]:
+    """What ``work`` makes of each thread's share of the pieces; of all of them at once when there are few."""
+    shares = _shares(pieces, threads)
+    if len(shares) == 1:
+        return [work(shares[0])]
+    return list(_pool(threads).map(work, shares))
 
 
 def _shares(pieces: Sequence[Piece], threads: int) -> list[Sequence[Piece]]:

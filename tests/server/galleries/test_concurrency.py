@@ -18,6 +18,7 @@ from server.galleries.engines import fast as fast_engine
 from server.galleries.filters import Filter
 from server.galleries.gallery import Gallery
 from server.galleries.ranking import Ranking, SearchOptions
+from server.galleries.searching import SearchTuning
 from tests.server.galleries.generated import SCHEMA, clustered_features, gallery_settings, make_items
 
 BATCH = 40
@@ -30,7 +31,7 @@ QUERY = clustered_features(np.random.default_rng(1), SCHEMA, 20, 1)
 def gallery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gallery]:
     monkeypatch.setattr(columns, "SEGMENT_ROWS", 100)
     monkeypatch.setattr(fast_engine, "KEPT", 50)
-    with closing(Catalog.open(tmp_path, recall_every=5)) as catalog:
+    with closing(Catalog.open(tmp_path, SearchTuning(recall_every=5))) as catalog:
         yield catalog.create(gallery_settings(latency_target_us=1_000_000_000))
 
 

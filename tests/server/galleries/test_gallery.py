@@ -20,6 +20,7 @@ from server.galleries.gallery import Gallery
 from server.galleries.items import NewItem
 from server.galleries.pace import Pace
 from server.galleries.ranking import SearchOptions
+from server.galleries.searching import SearchTuning
 from tests.server.galleries.generated import (
     SCHEMA,
     clustered_features,
@@ -32,7 +33,7 @@ from tests.server.galleries.generated import (
 
 @pytest.fixture
 def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    catalog = Catalog.open(tmp_path / "data", recall_every=1)
+    catalog = Catalog.open(tmp_path / "data", SearchTuning(recall_every=1))
     yield catalog
     catalog.close()
 

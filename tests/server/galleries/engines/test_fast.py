@@ -14,6 +14,7 @@ from server.galleries.background import Background
 from server.galleries.columns import Columns
 from server.galleries.compact import compress
 from server.galleries.engines import fast as fast_engine
+from server.galleries.engines import scanning
 from server.galleries.engines.base import Request
 from server.galleries.engines.exact import ExactEngine
 from server.galleries.engines.fast import FastEngine
@@ -61,7 +62,7 @@ class Gallery:
             if block.start < sealed:
                 compact = compress(block.read(np.arange(size)), block.visibility[:, :size].T.copy(), features.schema)
                 spare = block.capacity - size
-                compact["codes"] = np.pad(compact["codes"], ((0, spare), (0, 0)))
+                compact["codes"] = np.pad(compact["codes"], ((0, 0), (0, spare), (0, 0)))
                 compact["factors"] = np.pad(compact["factors"], ((0, 0), (0, spare)))
                 self.blocks.append((Sealed(block, compact), size))
             else:
@@ -151,3 +152,13 @@ def test_plain_loops_choose_what_vectors_choose(
     for request, rows in zip(requests, by_vectors, strict=True):
         loops = fast_engine._sketched(gallery, request, 10)
         assert len(np.intersect1d(loops, rows)) >= len(rows) - 2  # float32 sums in another order
+
+
+def test_threads_that_share_a_search_find_what_one_finds(
+    background: Background, gallery: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scanning, "PIECE_ROWS", 700)
+    for request in asked(4):
+        alone, shared = (FastEngine(background, threads).search(gallery, request) for threads in (1, 3))
+        np.testing.assert_array_equal(shared.rows, alone.rows)
+        assert not shared.exact

@@ -15,6 +15,7 @@ from server.galleries.catalog import Catalog
 from server.galleries.filters import Filter
 from server.galleries.gallery import Gallery
 from server.galleries.items import NewItem
+from server.galleries.searching import SearchTuning
 from tests.server.galleries.generated import SCHEMA, gallery_settings, make_items, random_features
 
 SEGMENT_ROWS = 100
@@ -29,7 +30,7 @@ def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def opened(data: Path, **settings: Any) -> Iterator[tuple[Catalog, Gallery]]:
     """The catalog of a folder and its gallery `lobby`, made if it is not there."""
-    catalog = Catalog.open(data, recall_every=1)
+    catalog = Catalog.open(data, SearchTuning(recall_every=1))
     try:
         known = catalog.list()
         yield catalog, known[0] if known else catalog.create(gallery_settings(**settings))

@@ -25,6 +25,7 @@ from server.galleries.filters import Filter
 from server.galleries.gallery import Gallery
 from server.galleries.items import NewItem
 from server.galleries.ranking import SearchOptions
+from server.galleries.searching import SearchTuning
 from tests.server.galleries.generated import (
     CAMERAS,
     PEOPLE,
@@ -55,7 +56,7 @@ class Model:
     done: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.catalog = Catalog.open(self.data, recall_every=0)
+        self.catalog = Catalog.open(self.data, SearchTuning(recall_every=0))
         self.gallery: Gallery = self.catalog.create(gallery_settings())
         self.pool = random_features(self.rng, SCHEMA, 400)
 
@@ -201,7 +202,7 @@ class Model:
     def restart(self) -> None:
         sequence = self.gallery.sequence
         self.catalog.close()
-        self.catalog = Catalog.open(self.data, recall_every=0)
+        self.catalog = Catalog.open(self.data, SearchTuning(recall_every=0))
         self.gallery = self.catalog.get("lobby")
         assert self.gallery.sequence == sequence
 
