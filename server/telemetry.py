@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections import Counter as Tally
 from collections import deque
@@ -25,6 +26,7 @@ from prometheus_client.registry import Collector
 from glimpse.images import REASONS
 from server.quotas import Quotas
 from server.settings import ConfigurationError, split_address
+from server.transport import is_loopback
 
 if TYPE_CHECKING:
     from socketserver import BaseServer
@@ -36,6 +38,8 @@ REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.1
 STAGE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 STAGES = ("decode", "preprocess", "queue", "inference", "search")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +206,18 @@ class Telemetry:
         self.registry.register(_GalleryCollector(gauges))
 
     def expose(self, address: str) -> tuple[int, Callable[[], None]]:
-        """Serves ``/metrics`` on ``HOST:PORT``; returns the port and what stops it.
+        """Serves ``/metrics`` on ``HOST:PORT``; returns the port and what stops it. Logs a warning beyond loopback.
 
         Raises:
             ConfigurationError: the address cannot be bound.
         """
         host, port = split_address(address)
+        if not is_loopback(host):
+            _log.warning(
+                "serving metrics on %s in plaintext, without credentials: whoever reaches it reads the names and sizes "
+                "of galleries and how much is asked; let only your Prometheus reach it",
+                address,
+            )
         try:
             server, thread = start_http_server(port, host, self.registry)
         except OSError as error:

@@ -263,6 +263,16 @@ def test_plaintext_beyond_loopback_needs_to_be_asked_for(
         assert "may search, change and delete" not in caplog.text
 
 
+def test_metrics_stay_on_loopback_and_beyond_it_the_log_warns(
+    tmp_path: Path, model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert ServerSettings.model_fields["metrics_listen"].default.startswith("127.0.0.1:")
+    with Running(tmp_path / "data", model):
+        assert "serving metrics" not in caplog.text
+    with Running(tmp_path / "data", model, metrics_listen="0.0.0.0:0"):
+        assert "serving metrics on 0.0.0.0:0 in plaintext, without credentials" in caplog.text
+
+
 def test_tls_is_served_beyond_loopback(tmp_path: Path, model: Path, pems: dict[str, Path]) -> None:
     tls = {"tls_cert": pems["server"], "tls_key": pems["server_key"], "listen": "0.0.0.0:0"}
     with Running(tmp_path / "data", model, **tls) as running:
