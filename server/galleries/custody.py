@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from server.galleries.store import Store
 if TYPE_CHECKING:
     from server.galleries.catalog import Catalog
 
+_log = logging.getLogger(__name__)
+
 
 class Custody:
     """What a data folder keeps besides the galleries that are searched, and what leaves it.
@@ -28,6 +31,7 @@ class Custody:
 
     def __init__(self, catalog: Catalog, store: Store) -> None:
         self._catalog = catalog
+        self._database = store.database
         self._lock = threading.Lock()
         ledger = Ledger(store.database)
         self._backups = Backups(store, ledger)
@@ -36,6 +40,10 @@ class Custody:
 
     def resume(self) -> None:
         """Finishes what a killed process left unfinished."""
+        for folder in self._database.aside():
+            _log.warning(
+                "%s keeps people as they were when the store was damaged: delete it once it is of no use", folder
+            )
         with self._lock:
             self._backups.tidy()
             if self._eraser.is_unfinished:

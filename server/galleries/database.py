@@ -24,6 +24,8 @@ from server.security.trail import Digester, append, text_of
 
 FILE = "glimpse.db"
 LOCK = "lock"
+ASIDE = "damaged-"
+"""What the folders begin with in which `recover` keeps damaged stores."""
 APPLICATION_ID = 0x474C4D50  # "GLMP"
 PAGE_BYTES = 8192  # measured: 30 % more items/s than 4,096; larger pages gain little more
 KEY_BYTES = 32
@@ -227,6 +229,10 @@ class Database:
             raise Unavailable("the store's file was removed or replaced while the server was running; restart it")
         with self.read() as connection:
             connection.execute("SELECT count(*) FROM galleries").fetchone()
+
+    def aside(self) -> list[str]:
+        """The folders of damaged stores, which nobody can search for what is to be erased."""
+        return sorted(path.name for path in self.folder.glob(f"{ASIDE}*"))
 
     def close(self) -> None:
         """Folds the log into the file and lets go of the folder."""

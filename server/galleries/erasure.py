@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from server import faults
-from server.errors import NotFound, ResourceExhausted, ServerError, Unavailable
+from server.errors import FailedPrecondition, NotFound, ResourceExhausted, ServerError, Unavailable
 from server.galleries.backups import Backups
 from server.galleries.choosing import Order
 from server.galleries.gallery import Gallery
@@ -86,7 +86,7 @@ class Eraser:
 
         Raises:
             NotFound: no such gallery.
-            FailedPrecondition: a backup cannot be read; nothing is changed.
+            FailedPrecondition: a backup cannot be read, or there is a damaged store; nothing is changed.
             ResourceExhausted, Unavailable: the disk is full or fails. If the message says so, the items are gone from
                 the store and the searches all the same, and the files will be put right without another call.
         """
@@ -98,6 +98,11 @@ class Eraser:
             galleries = [gallery for gallery in galleries if gallery.settings.name in reached]
         kept = self._backups.matching(name, order.fits) if order.filter else {}
         self._backups.check()
+        if aside := self._store.database.aside():
+            raise FailedPrecondition(
+                f"the folder {aside[0]!r} of the data folder holds a damaged store, which cannot be searched for what "
+                "is to be erased; save what you need of it elsewhere, delete it and erase again"
+            )
         return self._erase(galleries, name, order.mask, order, {key: ids(found) for key, found in kept.items()})
 
     def expire(self, now_us: int) -> int:

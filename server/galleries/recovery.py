@@ -12,7 +12,7 @@ from server.errors import ServerError
 from server.galleries.backup import BackupError, read_facts
 from server.galleries.backups import FOLDER, SUFFIX
 from server.galleries.catalog import Catalog
-from server.galleries.database import FILE, StoreError
+from server.galleries.database import ASIDE, FILE, StoreError
 
 _STORE = (FILE, f"{FILE}-wal", f"{FILE}-shm", "segments", "audit")
 
@@ -56,7 +56,7 @@ def recover(data: Path, names: Sequence[str]) -> Recovery:
         raise RecoveryError(
             f"the store of {data} is sound: nothing was done. Start the server, and use `glimpse snapshot restore`"
         )
-    aside = data / f"damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+    aside = data / f"{ASIDE}{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
     aside.mkdir(mode=0o700)
     for name in _STORE:
         if (data / name).exists():

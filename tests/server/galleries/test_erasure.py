@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +16,12 @@ from server.errors import FailedPrecondition, InvalidArgument, NotFound, ServerE
 from server.galleries import backups, columns, erasure
 from server.galleries.catalog import Catalog
 from server.galleries.choosing import MAX_IDS, Order
+from server.galleries.database import FILE
 from server.galleries.filters import Filter
 from server.galleries.gallery import Gallery
 from server.galleries.items import NewItem
 from server.galleries.ranking import SearchOptions
+from server.galleries.recovery import recover
 from tests.server.galleries.generated import SCHEMA, gallery_settings, random_features
 from tests.server.galleries.traces import marked, places, traces
 
@@ -70,7 +73,8 @@ def test_nothing_of_the_erased_is_left_in_any_file(catalog: Catalog, tmp_path: P
     kinds = {path.split("/")[0] for paths in before.values() for path in paths}
     assert {"segments", "snapshots"} <= kinds
     assert kinds & {"glimpse.db", "glimpse.db-wal"}
-    assert any("codes" in name and any("segments/" in path for path in paths) for name, paths in before.items())
+    for kind in ("vectors", "int8 codes", "two-bit codes"):
+        assert any(kind in name and any("segments/" in path for path in paths) for name, paths in before.items()), kind
 
     report = catalog.custody.erase(Order("lobby", item_ids=ERASED))
     assert places(tmp_path, {**wanted, **of(items, *(f"old {item_id}" for item_id in ERASED))}) == {}
@@ -265,6 +269,25 @@ def test_a_damaged_backup_keeps_the_erasure_from_beginning(catalog: Catalog, tmp
     assert len(gallery) == 110
     catalog.custody.delete_backup("lobby-1")
     assert catalog.custody.erase(Order("lobby", item_ids=ERASED)).erased == {"lobby": 3}
+
+
+def test_a_damaged_store_that_was_put_aside_keeps_the_erasure_from_beginning(
+    catalog: Catalog, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, items = lived_in(catalog)
+    catalog.close()
+    file = tmp_path / FILE
+    file.write_bytes(file.read_bytes()[:-5000])
+    aside = recover(tmp_path, ["lobby-2"]).aside
+    assert places(tmp_path / aside, of(items, *ERASED)) != {}
+    with closing(Catalog.open(tmp_path)) as again:
+        assert f"{aside} keeps people as they were" in caplog.text
+        with pytest.raises(FailedPrecondition, match=f"'{aside}' .* delete it and erase again"):
+            again.custody.erase(Order("lobby", item_ids=ERASED))
+        assert len(again.get("lobby")) == 110
+        shutil.rmtree(tmp_path / aside)
+        assert again.custody.erase(Order("lobby", item_ids=ERASED)).erased == {"lobby": 3}
+        assert places(tmp_path, of(items, *ERASED)) == {}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from server.galleries.codes import encode
+from server.galleries.compact import PIECE, compress
 from server.galleries.items import NewItem
 from tests.server.galleries.generated import SCHEMA
 
@@ -30,14 +31,14 @@ def marked(item_id: str, chance: np.random.Generator, *, person: str = "", **fie
 
 
 def traces(item: NewItem) -> dict[str, bytes]:
-    """What of an item must not be left: its features whole, part by part and as int8 codes, its image and texts."""
+    """What of an item must not be left: its features whole, part by part, as int8 and two-bit codes, image, texts."""
     assert item.attributes is not None
     assert item.image is not None
     found = {
         "item id": item.item_id.encode(),
         "attributes": str(item.attributes["note"]).encode(),
         "vectors": item.vectors.tobytes(),
-        "codes": encode(item.vectors[None], item.visibility[None], SCHEMA).codes.tobytes(),
+        "int8 codes": encode(item.vectors[None], item.visibility[None], SCHEMA).codes.tobytes(),
         "image": item.image,
         "end of image": item.image[-40:],
     }
@@ -45,6 +46,9 @@ def traces(item: NewItem) -> dict[str, bytes]:
         found["person id"] = item.person_id.encode()
     for name, columns in zip(SCHEMA.names, SCHEMA.slices, strict=True):
         found[f"part {name}"] = item.vectors[columns].tobytes()
+    # Of the first part: the others are so narrow that two people may share their codes.
+    compact = compress(item.vectors[None], item.visibility[None], SCHEMA)["codes"]
+    found["two-bit codes"] = compact.reshape(-1, PIECE)[0].tobytes()
     return found
 
 
