@@ -50,8 +50,8 @@ bench: $(VENV)/.dev ## Measure serving, people and metrics; prints ratios
 bench-methods: $(VENV)/.dev ## Train and test all seven methods on generated people (hours)
 	$(BIN)/glimpse bench methods
 
-soak: $(VENV)/.dev ## Hurt the server in every way of docs/security.md for hours; prints a table (MINUTES=60 LOAD=0.8)
-	$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(LOAD),--load $(LOAD)) $(if $(SHORT),--short)
+soak: $(VENV)/.dev ## Hurt the server in every way of docs/security.md for hours; prints a table (MINUTES=60 ONLY=steady)
+	$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(LOAD),--load $(LOAD)) $(if $(SHORT),--short) $(if $(ONLY),--only $(ONLY))
 
 # Their own environment: what pins and audits a server is no part of it.
 $(VENV)/lock/bin/uv: | $(BIN)/python

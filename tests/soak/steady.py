@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import grpc
@@ -33,6 +34,31 @@ WARM_SHARE = 0.2
 """Of the time, what passes before anything is compared: caches fill, and the first segments are made."""
 
 
+WINDOW_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One window of the course."""
+
+    seconds: float
+    """Since the searches began."""
+    searches: int
+    changes: int
+    errors: int
+    p50_ms: float
+    p99_ms: float
+    resident_mib: float
+    files: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.seconds / 60:6.1f} min: {self.searches} searches, {self.changes} adds and erases, {self.errors} "
+            f"errors, p50 {self.p50_ms:.1f} ms, p99 {self.p99_ms:.1f} ms, {self.resident_mib:.1f} MiB, "
+            f"{self.files} open files"
+        )
+
+
 @dataclass
 class Course:
     """What was seen, window by window."""
@@ -44,8 +70,12 @@ class Course:
     """Seconds, a window each."""
     resident: list[int] = field(default_factory=list)
     files: list[int] = field(default_factory=list)
-    window: float = 30.0
+    window: float = WINDOW_SECONDS
     """Seconds."""
+    rate: float = 0.0
+    """Searches a second that were asked for."""
+    tell: Callable[[Sample], None] = lambda sample: None
+    """Called with each window."""
 
     def warm(self, values: list[int] | list[float]) -> tuple[float, float]:
         """Medians of the first and of the last third, once it was warm."""
@@ -82,11 +112,12 @@ class Course:
 
     def describe(self) -> str:
         p99 = self.warm(self.p99)[1] * 1e3
+        errors = f"{sum(self.errors.values())} {dict(self.errors)}" if self.errors else "0"
         return (
-            f"{self.searches} searches, {self.changes} adds and erases; errors {sum(self.errors.values())} "
-            f"{dict(self.errors) or ''}; memory {self.growth / (1 << 20):+.1f} MiB, files {self.more_files:+d}, "
+            f"{self.searches} searches at {self.rate:.0f}/s, {self.changes} adds and erases; errors {errors}; "
+            f"memory {self.growth / (1 << 20):+.1f} MiB, files {self.more_files:+d}, "
             f"p99 {p99:.0f} ms, x{self.slower:.2f}"
-        ).replace("  ", " ")
+        )
 
 
 def queries() -> list[search_pb2.SearchRequest]:
@@ -143,6 +174,7 @@ async def search(address: str, rate: float, seconds: float, course: Course, pid:
         due = begin
         latencies: list[float] = []
         running: set[asyncio.Task[None]] = set()
+        so_far = course.searches, course.changes, sum(course.errors.values())
 
         async def one(request: search_pb2.SearchRequest, due: float) -> None:
             try:
@@ -165,6 +197,18 @@ async def search(address: str, rate: float, seconds: float, course: Course, pid:
                 course.p99.append(float(np.percentile(latencies, 99)))
                 course.resident.append(resident(pid))
                 course.files.append(open_files(pid))
+                now = course.searches, course.changes, sum(course.errors.values())
+                course.tell(
+                    Sample(
+                        round(time.perf_counter() - begin, 1),
+                        *(after - before for before, after in zip(so_far, now, strict=True)),
+                        round(float(np.median(latencies)) * 1e3, 2),
+                        round(course.p99[-1] * 1e3, 2),
+                        round(course.resident[-1] / (1 << 20), 2),
+                        course.files[-1],
+                    )
+                )
+                so_far = now
                 latencies.clear()
                 end_of_window += window
         await asyncio.gather(*running)
@@ -191,17 +235,39 @@ def stocked(folder: Path, work: int) -> Iterator[tuple[str, int, grpc.Channel]]:
         yield address, int((folder / "data" / "lock").read_text()), channel
 
 
-def steady(folder: Path, seconds: float, load: float, *, work: int = 4, probe: float = 4.0) -> Course:
-    """Runs it all: finds the best rate, then searches at ``load`` times that for ``seconds``."""
-    course = Course()
+def noting(file: Path) -> Callable[[Sample], None]:
+    """Prints each sample and adds it to a file of JSON lines, which is begun anew."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("")
+
+    def tell(sample: Sample) -> None:
+        print(sample, flush=True)
+        with file.open("a") as lines:
+            lines.write(json.dumps(asdict(sample)) + "\n")
+
+    return tell
+
+
+def steady(
+    folder: Path,
+    seconds: float,
+    load: float,
+    *,
+    work: int = 4,
+    probe: float = 4.0,
+    tell: Callable[[Sample], None] = lambda sample: None,
+) -> Course:
+    """Runs it all: finds the best rate among adds and erases, then searches at ``load`` times that for ``seconds``."""
+    course = Course(tell=tell)
     with stocked(folder, work) as (address, pid, channel):
-        best = asyncio.run(closed_loop(address, queries(), callers=16, seconds=probe)).rate
         stop = threading.Event()
         changing = threading.Thread(target=change, args=(channel, stop, course))
         changing.start()
         try:
-            course.window = window = max(0.2, min(30.0, seconds / 20))
-            asyncio.run(search(address, max(LEAST_RATE, load * best), seconds, course, pid, window))
+            best = asyncio.run(closed_loop(address, queries(), callers=16, seconds=probe)).rate
+            course.rate = max(LEAST_RATE, load * best)
+            course.window = window = max(0.2, min(WINDOW_SECONDS, seconds / 20))
+            asyncio.run(search(address, course.rate, seconds, course, pid, window))
         finally:
             stop.set()
             changing.join()

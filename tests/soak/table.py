@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.soak.fuzz import fuzz
-from tests.soak.steady import steady
+from tests.soak.steady import noting, steady
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,9 +26,14 @@ class Effort:
     manifests: int = 1000
     minutes: float = 60.0
     load: float = 0.8
+    flips: int = 200
+    cuts: int = 50
+    stops: int = 10
+    samples: Path | None = None
+    """File of the samples of the steady load."""
 
 
-SHORT = Effort(trials=6, images=320, messages=300, manifests=60, minutes=0.2)
+SHORT = Effort(trials=6, images=320, messages=300, manifests=60, minutes=0.2, flips=12, cuts=4, stops=1)
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Measured:
 class Row:
     """One line of the table."""
 
+    name: str
+    """By which it is asked for alone."""
     test: str
     figure: str
     measure: Callable[[Effort], Measured]
@@ -54,10 +61,11 @@ def passes(*paths: str) -> Callable[[Effort], Measured]:
     """Runs tests by their paths; the row holds when all pass."""
 
     def measure(effort: Effort) -> Measured:
-        command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *paths]
+        command = [sys.executable, "-m", "pytest", "-n", "0", "-o", "addopts=-q", "-p", "no:cacheprovider", *paths]
         run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         last = (run.stdout.strip().splitlines() or [run.stderr[-200:]])[-1]
-        return Measured(run.returncode == 0, re.sub(r"=+", "", last).strip())
+        broken = re.findall(r"^(?:FAILED|ERROR) .*?::(\S+)", run.stdout, re.MULTILINE)
+        return Measured(run.returncode == 0, "; ".join([re.sub(r"=+", "", last).strip(), *broken]))
 
     return measure
 
@@ -80,40 +88,47 @@ def malformed(effort: Effort) -> Measured:
 def hour(effort: Effort) -> Measured:
     """Searches at a share of the best rate, with adds and erases."""
     with tempfile.TemporaryDirectory(prefix="glimpse-soak-") as folder:
-        course = steady(Path(folder), effort.minutes * 60, effort.load)
+        seconds = effort.minutes * 60
+        tell = noting(effort.samples) if effort.samples is not None else lambda sample: None
+        course = steady(Path(folder), seconds, effort.load, probe=max(4.0, min(20.0, seconds / 60)), tell=tell)
     return Measured(course.sound, f"{effort.minutes:g} min at {effort.load:.0%}: {course.describe()}")
 
 
-def _row(test: str, figure: str, *paths: str, measure: Callable[[Effort], Measured] | None = None) -> Row:
-    return Row(test, figure, measure or passes(*paths), paths)
+def _row(name: str, test: str, figure: str, *paths: str, measure: Callable[[Effort], Measured] | None = None) -> Row:
+    return Row(name, test, figure, measure or passes(*paths), paths)
 
 
 ROWS: Sequence[Row] = (
     _row(
+        "kills",
         "kill -9 at random moments of every kind of write",
         "lost 0, half-written 0, resurrected 0, restart clean",
         "tests/crash/test_trials.py",
         measure=kill_trials,
     ),
     _row(
+        "faults",
         "kill at every named step of each operation",
         "old state or new state, never a mix",
         "tests/crash/test_faults.py",
         "tests/crash/test_segment_kill.py",
     ),
     _row(
+        "damage",
         "flipped bits, truncation, stray files in derived files",
         "never a wrong answer; rebuilt or refused",
         "tests/server/galleries/segments",
         "tests/server/galleries/test_backups.py",
     ),
     _row(
+        "store",
         "SQLite file damaged",
         "refused to start, with the way to restore",
         "tests/server/galleries/test_store.py",
         "tests/server/galleries/test_scrub.py",
     ),
     _row(
+        "disk",
         "disk full, quota reached",
         "no crash, no loss, reads go on, writes resume",
         "tests/server/galleries/test_store.py::test_a_full_disk_refuses_writes_and_lets_searches_go_on",
@@ -123,6 +138,7 @@ ROWS: Sequence[Row] = (
         "tests/server/test_overload.py::test_full_quota_refuses_writes_while_searches_go_on_and_deletes_make_room",
     ),
     _row(
+        "malformed",
         "malformed and fuzzed images, messages, filters, manifests",
         "0 crashes, memory < 64 MiB, neighbours unharmed",
         "tests/soak/test_fuzz.py",
@@ -130,23 +146,27 @@ ROWS: Sequence[Row] = (
         measure=malformed,
     ),
     _row(
+        "sigterm",
         "SIGTERM under load",
         "accepted requests failed: 0",
         "tests/server/test_lifecycle.py::test_sigterm_loses_no_accepted_request_and_exits_0",
         "tests/server/test_lifecycle.py::test_drain_answers_what_was_accepted_and_ends_streams_politely",
     ),
     _row(
+        "steady",
         "an hour at 80 % load with adds and erases",
         "errors 0, memory and files flat, p99 steady",
         "tests/soak/test_steady.py",
         measure=hour,
     ),
     _row(
+        "credentials",
         "wrong credentials on every method",
         "refused: all",
         "tests/server/security/test_methods.py",
     ),
     _row(
+        "clock",
         "clock set back; two servers on one folder",
         "handled; the second refuses with the holder's name",
         "tests/server/security/test_guard.py::test_what_has_expired_stays_expired_when_the_clock_is_set_back",
@@ -154,6 +174,7 @@ ROWS: Sequence[Row] = (
         "tests/server/test_lifecycle.py::test_data_folder_of_a_running_server_is_refused",
     ),
     _row(
+        "neighbours",
         "silent streams, unread answers, a flood, a model that hangs",
         "others are answered; health tells",
         "tests/server/test_overload.py",

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from tests.soak.steady import GROWTH, Course, steady
+from tests.soak.steady import GROWTH, Course, noting, steady
 
 
 def test_searches_among_adds_and_erases_fail_never_and_leave_nothing_behind(tmp_path: Path) -> None:
-    course = steady(tmp_path, seconds=5, load=0.5, probe=3.0)
+    file = tmp_path / "samples" / "steady.jsonl"
+    course = steady(tmp_path, seconds=5, load=0.5, probe=3.0, tell=noting(file))
+    samples = [json.loads(line) for line in file.read_text().splitlines()]
+    assert len(samples) == len(course.p99) > 0
+    assert sum(sample["searches"] for sample in samples) <= course.searches
+    assert all(0 < sample["p50_ms"] <= sample["p99_ms"] and sample["resident_mib"] > 0 for sample in samples)
     assert not course.errors
     assert course.searches > 0
     assert course.changes > 0
