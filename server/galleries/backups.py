@@ -118,7 +118,7 @@ class Backups:
         except BackupError:  # it may be deleted all the same
             pass
         else:
-            audit.resolved(facts.gallery)
+            audit.resolved(facts.gallery[:64])  # the header is not checked
             audit.touch(count=facts.items)
         with self._database.write():  # the row of the audit trail, before the file is gone
             pass
@@ -240,7 +240,8 @@ class Backups:
 
 
 def _unsearchable(path: Path, error: BackupError) -> FailedPrecondition:
+    name = path.name.removesuffix(SUFFIX)
+    what = "delete it" if _NAME.fullmatch(name) else f"delete the file {FOLDER}/{path.name}"  # no call can name it
     return FailedPrecondition(
-        f"snapshot {path.name.removesuffix(SUFFIX)!r} cannot be searched for what is to be erased: {error}"
-        "; delete it and erase again"
+        f"snapshot {name!r} cannot be searched for what is to be erased: {error}; {what} and erase again"
     )

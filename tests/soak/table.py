@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.crash.damage import hurt
 from tests.soak.fuzz import fuzz
 from tests.soak.steady import noting, steady
 
@@ -78,6 +79,14 @@ def kill_trials(effort: Effort) -> Measured:
     return Measured(run.returncode == 0, told or run.stderr[-300:])
 
 
+def damage(effort: Effort) -> Measured:
+    """Bits flipped in, and cuts of, each derived file; the tests of the formats beside it."""
+    with tempfile.TemporaryDirectory(prefix="glimpse-soak-") as folder:
+        done = hurt(Path(folder), effort.flips, effort.cuts)
+    formats = passes("tests/server/galleries/segments", "tests/server/galleries/test_backups.py")(effort)
+    return Measured(not done.wrong and formats.sound, f"{done.describe()}; formats: {formats.told}")
+
+
 def malformed(effort: Effort) -> Measured:
     """Malformed and fuzzed images, messages, filters, manifests."""
     with tempfile.TemporaryDirectory(prefix="glimpse-soak-") as folder:
@@ -115,10 +124,12 @@ ROWS: Sequence[Row] = (
     ),
     _row(
         "damage",
-        "flipped bits, truncation, stray files in derived files",
-        "never a wrong answer; rebuilt or refused",
+        "flipped bits, truncation, stray files in every derived file",
+        "never a wrong answer; rebuilt or refused by name",
+        "tests/crash/test_damage.py",
         "tests/server/galleries/segments",
         "tests/server/galleries/test_backups.py",
+        measure=damage,
     ),
     _row(
         "store",
