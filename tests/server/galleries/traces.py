@@ -38,14 +38,16 @@ def traces(item: NewItem) -> dict[str, bytes]:
         "item id": item.item_id.encode(),
         "attributes": str(item.attributes["note"]).encode(),
         "vectors": item.vectors.tobytes(),
-        "int8 codes": encode(item.vectors[None], item.visibility[None], SCHEMA).codes.tobytes(),
         "image": item.image,
         "end of image": item.image[-40:],
     }
     if item.person_id:
         found["person id"] = item.person_id.encode()
+    # Part by part, for rows or parts may lie behind each other.
+    codes = encode(item.vectors[None], item.visibility[None], SCHEMA).codes.reshape(-1)
     for name, columns in zip(SCHEMA.names, SCHEMA.slices, strict=True):
         found[f"part {name}"] = item.vectors[columns].tobytes()
+        found[f"int8 codes {name}"] = codes[columns].tobytes()
     # Of the first part: the others are so narrow that two people may share their codes.
     compact = compress(item.vectors[None], item.visibility[None], SCHEMA)["codes"]
     found["two-bit codes"] = compact.reshape(-1, PIECE)[0].tobytes()
