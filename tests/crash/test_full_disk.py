@@ -106,6 +106,49 @@ def test_files_that_cannot_grow_stop_an_operation_and_nothing_else(
     assert state_of(folder) == after(operation)
 
 
+WRITES: dict[str, Callable[[Catalog], object]] = {
+    "upsert": lambda catalog: catalog.get("lobby").upsert(
+        make_items(random_features(np.random.default_rng(1), SCHEMA, 3), ["victim-00", "new-0", "new-1"])
+    ),
+    "update": lambda catalog: catalog.get("lobby").update("victim-00", person_id="somebody"),
+    "delete": lambda catalog: catalog.get("lobby").delete(item_ids=["victim-00", "victim-01"]),
+    "create": lambda catalog: catalog.create(gallery_settings(name="fresh")),
+    "drop": lambda catalog: catalog.delete("garage"),
+    "unalias": lambda catalog: catalog.delete_alias("front"),
+}
+"""What is one transaction."""
+
+
+@pytest.mark.parametrize("write", sorted(WRITES))
+def test_a_write_without_room_is_refused_whole_and_succeeds_when_there_is_some(
+    prepared: Path, tmp_path: Path, write: str
+) -> None:
+    folder = Path(shutil.copytree(prepared, tmp_path / "data"))
+
+    def all_of(catalog: Catalog) -> object:
+        return {gallery.settings.name: contents(gallery) for gallery in catalog.list()}, dict(catalog.aliases.all())
+
+    def work() -> None:
+        catalog = opened(folder)
+        catalog.create(gallery_settings(name="garage")).upsert(
+            make_items(random_features(np.random.default_rng(2), SCHEMA, 5))
+        )
+        before = all_of(catalog)
+        with small_files(SMALLEST), pytest.raises(ResourceExhausted, match="writes are refused, searches go on"):
+            WRITES[write](catalog)
+        assert all_of(catalog) == before
+        check_goes_on(catalog)
+        WRITES[write](catalog)
+        after = all_of(catalog)
+        assert after != before
+        catalog.close()
+        catalog = opened(folder)
+        assert all_of(catalog) == after
+        catalog.close()
+
+    assert in_child(work) == 0
+
+
 @pytest.mark.parametrize("operation", ["erase", "restore", "migrate", "alias", "seal"])
 def test_a_store_that_cannot_grow_refuses_and_resumes(
     prepared: Path, tmp_path: Path, after: Callable[[str], State], operation: str

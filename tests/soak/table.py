@@ -140,8 +140,9 @@ ROWS: Sequence[Row] = (
     ),
     _row(
         "disk",
-        "disk full, quota reached",
+        "disk full during each operation, quota reached",
         "no crash, no loss, reads go on, writes resume",
+        "tests/crash/test_full_disk.py",
         "tests/server/galleries/test_store.py::test_a_full_disk_refuses_writes_and_lets_searches_go_on",
         "tests/server/galleries/test_backups.py::test_a_full_disk_leaves_no_half_backup_and_no_half_gallery",
         "tests/server/galleries/segments/test_living.py::test_a_full_disk_leaves_rows_in_memory_until_there_is_room",
@@ -181,6 +182,7 @@ ROWS: Sequence[Row] = (
         "clock set back; two servers on one folder",
         "handled; the second refuses with the holder's name",
         "tests/server/security/test_guard.py::test_what_has_expired_stays_expired_when_the_clock_is_set_back",
+        "tests/crash/test_full_disk.py::test_a_clock_that_is_set_back_loses_nothing_and_brings_nobody_back",
         "tests/server/galleries/test_store.py::test_a_second_process_is_refused",
         "tests/server/test_lifecycle.py::test_data_folder_of_a_running_server_is_refused",
     ),
