@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.crash.damage import hurt
 from tests.soak.fuzz import fuzz
 from tests.soak.steady import noting, steady
+from tests.soak.stopping import stop_under_load
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -94,6 +95,14 @@ def malformed(effort: Effort) -> Measured:
     return Measured(harm.sound, harm.describe())
 
 
+def stopping(effort: Effort) -> Measured:
+    """SIGTERM while clients search and store as fast as they can; the tests of a drain beside it."""
+    with tempfile.TemporaryDirectory(prefix="glimpse-soak-") as folder:
+        done = stop_under_load(Path(folder), effort.stops)
+    drain = passes("tests/server/test_lifecycle.py")(effort)
+    return Measured(done.sound and drain.sound, f"{done.describe()}; drain: {drain.told}")
+
+
 def hour(effort: Effort) -> Measured:
     """Searches at a share of the best rate, with adds and erases."""
     with tempfile.TemporaryDirectory(prefix="glimpse-soak-") as folder:
@@ -161,8 +170,10 @@ ROWS: Sequence[Row] = (
         "sigterm",
         "SIGTERM under load",
         "accepted requests failed: 0",
+        "tests/soak/test_stopping.py",
         "tests/server/test_lifecycle.py::test_sigterm_loses_no_accepted_request_and_exits_0",
         "tests/server/test_lifecycle.py::test_drain_answers_what_was_accepted_and_ends_streams_politely",
+        measure=stopping,
     ),
     _row(
         "steady",
