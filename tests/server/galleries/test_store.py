@@ -220,6 +220,35 @@ def test_a_flipped_bit_is_refused_or_harmless(tmp_path: Path) -> None:
     assert refused > 20
 
 
+def test_a_damaged_log_of_a_killed_server_shows_whole_writes_up_to_the_damage_or_is_refused(tmp_path: Path) -> None:
+    live, sound = tmp_path / "live", tmp_path / "sound"
+    with closing(Catalog.open(live)) as catalog:
+        gallery = catalog.create(gallery_settings())
+        states = [contents(gallery)]
+        for seed in range(12):
+            gallery.upsert(some_items(seed, 15, person_id=f"p{seed}"))
+            states.append(contents(gallery))
+        shutil.copytree(live, sound)  # with the log, as a killed process leaves it
+    name = f"{FILE}-wal"
+    log = (sound / name).read_bytes()
+    rng = np.random.default_rng(0)
+    outcomes = set()
+    for trial in range(40):
+        damaged = bytearray(log)
+        place = int(rng.integers(len(log)))
+        damaged[place] ^= 1 << int(rng.integers(8))
+        folder = Path(shutil.copytree(sound, tmp_path / str(trial)))
+        (folder / name).write_bytes(damaged if trial % 2 else log[:place])
+        try:
+            with closing(Catalog.open(folder)) as catalog:
+                found = contents(catalog.get("lobby")) if catalog.list() else None
+            outcomes.add(states.index(found) if found is not None else -1)
+        except StoreError:
+            outcomes.add(-2)
+        shutil.rmtree(folder)
+    assert len(outcomes) > 5  # a write that is there by half would be in no state
+
+
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be used"):
