@@ -116,7 +116,8 @@ class Serving:
     def raw(self, path: str, *messages: bytes, timeout: float = 30, **options: Any) -> Answer:
         """The answer to bytes that need not be a message."""
         streaming = path.endswith(("/Upsert", "/SearchStream", "/ServerReflectionInfo"))
-        make = self.channel.stream_stream if streaming else self.channel.unary_unary
+        one = self.channel.unary_stream if path.endswith("/SearchAll") else self.channel.unary_unary
+        make = self.channel.stream_stream if streaming else one
         return answer_of(make(path), iter(messages) if streaming else messages[0], timeout=timeout, **options)
 
     def upsert(self, items: Iterable[gallery_pb2.Item], gallery: str = "crowd") -> list[gallery_pb2.ItemResult]:

@@ -11,11 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from google.protobuf import message_factory
+from google.protobuf.descriptor import FieldDescriptor
+
 from glimpse.bundle import BundleError, open_bundle
 from protos.glimpse.v1 import admin_pb2, gallery_pb2, search_pb2
 from tests.abuse.inputs import JPEG, PNG, PROGRESSIVE, WEBP, malformed_images
 from tests.abuse.serving import GOOD_FEATURES, GOOD_IMAGE, GROWTH, Serving, serving
 from tests.bundles import tiny_bundle
+from tests.server.security.calls import METHODS
 
 FAULTS = ("INTERNAL", "UNKNOWN", "UNAVAILABLE", "DATA_LOSS")
 """Codes that no input may bring about."""
@@ -73,8 +77,47 @@ def images(count: int, chance: random.Random) -> Iterator[bytes]:
         yield wounded(chance.choice((JPEG, PROGRESSIVE, PNG, WEBP)), chance)
 
 
+def filled(message: Any, depth: int = 4) -> Any:
+    """The message with a value in every field, down to some depth."""
+    for each in message.DESCRIPTOR.fields:
+        many = each.is_repeated
+        if each.message_type is not None:
+            if each.message_type.GetOptions().map_entry or depth == 0:
+                continue
+            inner = getattr(message, each.name)
+            filled(inner.add() if many else inner, depth - 1)
+            continue
+        value = _VALUES.get(each.cpp_type, 1)
+        if each.cpp_type == FieldDescriptor.CPPTYPE_STRING:  # bytes too
+            text = "fuzz" if each.name == "gallery" else f"fuzz-{each.name}"
+            value = text if each.type == FieldDescriptor.TYPE_STRING else GOOD_IMAGE
+        if many:
+            getattr(message, each.name).append(value)
+        else:
+            setattr(message, each.name, value)
+    return message
+
+
+_VALUES: dict[int, Any] = {
+    FieldDescriptor.CPPTYPE_BOOL: True,
+    FieldDescriptor.CPPTYPE_FLOAT: 0.5,
+    FieldDescriptor.CPPTYPE_DOUBLE: 0.5,
+}
+
+
+def every_message() -> list[tuple[str, Any]]:
+    """A message with all of its fields for each method, from the descriptors: a new method cannot be forgotten."""
+    return [
+        (method, filled(message_factory.GetMessageClass(descriptor.input_type)()))
+        for method, descriptor in METHODS.items()
+    ]
+
+
 def messages(chance: random.Random) -> tuple[str, bytes]:
     """A method, and a wounded message for it."""
+    if chance.random() < 0.5:
+        method, message = chance.choice(every_message())
+        return method, wounded(message.SerializeToString() or b"\x0a", chance)
     query = search_pb2.SearchRequest(
         gallery="crowd", features=GOOD_FEATURES, top_k=3, explain=True, part_weights={"head": 1.0}
     )

@@ -160,7 +160,7 @@ ROWS: Sequence[Row] = (
     ),
     _row(
         "malformed",
-        "malformed and fuzzed images, messages, filters, manifests",
+        "malformed and fuzzed images, messages of every method, filters, manifests",
         "0 crashes, memory < 64 MiB, neighbours unharmed",
         "tests/soak/test_fuzz.py",
         "tests/abuse",
