@@ -7,12 +7,13 @@ done to them, searches and items are what they were.
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ from server.errors import FailedPrecondition
 from server.galleries.catalog import Catalog
 from server.galleries.choosing import Order
 from server.galleries.ranking import SearchOptions
+from server.galleries.segments import container
+from server.galleries.segments.container import Container
 from server.security import audit
 from server.security.query import Question, ask
 from server.security.segments import seal, sweep
@@ -49,7 +52,7 @@ class Damage:
     rebuilt: int = 0
     refused: int = 0
     harmless: int = 0
-    """Bits of no meaning: between the arrays of a segment."""
+    """Bits of no meaning: behind the header of a segment."""
     wrong: list[str] = field(default_factory=list)
 
     def describe(self) -> str:
@@ -91,10 +94,26 @@ def answers(catalog: Catalog) -> Any:
     return contents(gallery), rankings
 
 
-def damaged(content: bytes, flips: int, cuts: int, chance: random.Random) -> Iterator[tuple[str, bytes]]:
-    """The file with single bits flipped, and cut off at places that include its ends."""
-    for _ in range(flips):
-        place, bit = chance.randrange(len(content)), chance.randrange(8)
+def meaningful(path: Path) -> list[range]:
+    """The places of a file that are not padding, which is most of a segment as small as these."""
+    if path.suffix != ".seg":
+        return [range(path.stat().st_size)]
+    file = Container(path)
+    found = [range(container.ALIGNMENT)]
+    for name in file.names:
+        dtype, shape, offset = file.place(name)
+        if size := dtype.itemsize * math.prod(shape):
+            found.append(range(offset, offset + size))
+    return found
+
+
+def damaged(
+    content: bytes, places: Sequence[range], flips: int, cuts: int, chance: random.Random
+) -> Iterator[tuple[str, bytes]]:
+    """The file with single bits flipped, as often in each of the stretches, and cut off at places that include its
+    ends."""
+    for number in range(flips):
+        place, bit = chance.choice(places[number % len(places)]), chance.randrange(8)
         flipped = bytearray(content)
         flipped[place] ^= 1 << bit
         yield f"bit {bit} of byte {place} flipped", bytes(flipped)
@@ -116,7 +135,7 @@ def hurt(folder: Path, flips: int, cuts: int, seed: int = 0) -> Damage:
         for path in sorted((data / kind).iterdir()):
             done.files[kind] += 1
             content = path.read_bytes()
-            for what, bad in damaged(content, flips, cuts, chance):
+            for what, bad in damaged(content, meaningful(path), flips, cuts, chance):
                 done.flipped += "flipped" in what
                 done.cut += "cut" in what
                 path.write_bytes(bad)

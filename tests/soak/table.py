@@ -35,7 +35,7 @@ class Effort:
     """File of the samples of the steady load."""
 
 
-SHORT = Effort(trials=6, images=320, messages=300, manifests=60, minutes=0.2, flips=12, cuts=4, stops=1)
+SHORT = Effort(trials=6, images=320, messages=300, manifests=60, minutes=0.2, flips=24, cuts=4, stops=1)
 
 
 @dataclass(frozen=True)
