@@ -113,6 +113,7 @@ class Methods(grpc.GenericRpcHandler):
         self._ready = False
         self._inflight = 0
         self._lines: list[tuple[float, dict[str, Any]]] = []
+        self._settling = False
         telemetry.watch_inflight(lambda: self._inflight)
 
     def add_registered_method_handlers(
@@ -315,7 +316,8 @@ class Methods(grpc.GenericRpcHandler):
                     recorder.add(entry)
                 if _log.isEnabledFor(logging.INFO):
                     fields = {"method": name, "code": code.name, "ms": round(seconds * 1e3, 3), "peer": peer}
-                    self._note_down({**fields, **notes})
+                    self._lines.append((time.time(), {**fields, **notes}))
+                self._settle_soon()
             # gRPC keeps what `abort` raises, and with it this frame, until the garbage collector runs.
             del request
             details = ((DETAILS_KEY, status.SerializeToString()),) if status.details else ()
@@ -323,13 +325,15 @@ class Methods(grpc.GenericRpcHandler):
 
         return guarded
 
-    def _note_down(self, fields: dict[str, Any]) -> None:
-        if not self._lines:
+    def _settle_soon(self) -> None:
+        """Also where nothing is logged: the metrics' notes would pile up until somebody scrapes them."""
+        if not self._settling:
+            self._settling = True
             asyncio.get_running_loop().call_later(BOOK_SECONDS, self.settle)
-        self._lines.append((time.time(), fields))
 
     def settle(self) -> None:
         """Writes the log lines and books the metrics of the calls that have ended."""
+        self._settling = False
         self._telemetry.settle()
         lines, self._lines = self._lines, []
         for moment, fields in together(lines):

@@ -133,6 +133,11 @@ class Telemetry:
                 return
             book(amount)
 
+    @property
+    def unbooked(self) -> int:
+        """Observations that are noted down only."""
+        return len(self._backlog)
+
     def request(self, method: str, code: str, seconds: float) -> None:
         """One call has ended. Called from the event loop only."""
         key = (method, code)

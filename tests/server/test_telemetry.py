@@ -64,6 +64,13 @@ def test_metrics_have_the_names_and_labels_of_the_contract(server: Running) -> N
     assert 0 < found["glimpse_disk_free_ratio"].samples[0].value <= 1
 
 
+def test_calls_are_booked_where_nothing_is_logged_or_scraped(server: Running, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "glimpse.calls")
+    for _ in range(3):
+        server.search.Search(search_pb2.SearchRequest(gallery="crowd", query_image=encoded(person(1))))
+    until(lambda: server.application.telemetry.unbooked == 0)
+
+
 def test_deleted_gallery_leaves_no_series_behind(tmp_path: Path, model: Path) -> None:
     from protos.glimpse.v1 import gallery_pb2
 
