@@ -153,21 +153,21 @@ class SearchRequest(_message.Message):
     class _ModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[SearchRequest._Mode.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         AUTO: SearchRequest._Mode.ValueType  # 0
-        """The server chooses by gallery size and latency target."""
+        """FAST in a compact gallery, or where exact searches would miss the gallery's latency target; else EXACT."""
         EXACT: SearchRequest._Mode.ValueType  # 1
         """Every item is scored exactly."""
         FAST: SearchRequest._Mode.ValueType  # 2
-        """Candidates from compressed lists, then exact distances."""
+        """Candidates by compact codes, then exact distances; EXACT where the gallery holds no such codes."""
 
     class Mode(_Mode, metaclass=_ModeEnumTypeWrapper):
         """How the ranking is computed."""
 
     AUTO: SearchRequest.Mode.ValueType  # 0
-    """The server chooses by gallery size and latency target."""
+    """FAST in a compact gallery, or where exact searches would miss the gallery's latency target; else EXACT."""
     EXACT: SearchRequest.Mode.ValueType  # 1
     """Every item is scored exactly."""
     FAST: SearchRequest.Mode.ValueType  # 2
-    """Candidates from compressed lists, then exact distances."""
+    """Candidates by compact codes, then exact distances; EXACT where the gallery holds no such codes."""
 
     @_typing.final
     class PartWeightsEntry(_message.Message):
