@@ -37,14 +37,6 @@ Ranked = tuple[Ranking | ServerError, float]
 """A ranking, or why there is none, and the seconds that it took."""
 
 
-def answer(question: Question, query: Query, telemetry: Telemetry) -> search_pb2.SearchResponse:
-    """The answer to one search."""
-    (outcome,) = answers([(question, query)], telemetry)
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
-
-
 def answers(asked: Sequence[tuple[Question, Query]], telemetry: Telemetry) -> Iterator[Outcome]:
     """The answer to each search, in order, or the error it met."""
     ranked: dict[int, Ranked] = {}

@@ -18,11 +18,12 @@ from server.extraction.ticket import Extracted, StageSeconds
 from server.interceptors import Context, deadline_of, note
 from server.parsing import Refused
 from server.security import audit
-from server.services.answers import Outcome, Question, answer, answers
+from server.services.answers import Outcome, Question, answers
 from server.services.floor import Floor
 from server.services.matches import calibration_of, describe, pages_of, tell_time
 from server.services.pipeline import Pipeline
 from server.services.query import IMAGE, box_of, check_model, images_of, options_of, query_of, seen
+from server.services.together import Together
 from server.statuses import status_of
 
 _log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
 
     def __init__(self, floor: Callable[[], Floor]) -> None:
         self._floor = floor
+        self._together = Together()
 
     async def Search(  # type: ignore[override]  # the stub allows sync and async at once
         self, request: search_pb2.SearchRequest, context: Context
@@ -164,7 +166,7 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
         question = Question(request, gallery, options, started, calibration)
         if request.WhichOneof("query") != IMAGE:
             query = await query_of(request, gallery, floor, deadline=deadline)
-            return await floor.search(lambda: answer(question, query, floor.telemetry))
+            return await self._together.answer(floor, question, query)
         check_model(gallery.settings, floor.bundle.identity)
         # The search follows its features without waking the event loop in between.
         return await floor.extractor.answer(
