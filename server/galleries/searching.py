@@ -62,7 +62,7 @@ class Searcher:
             except ServerError as error:
                 forget_traceback(error)
                 found[place] = error
-        # A compact gallery would have to read stored vectors for an exact scan.
+        # A compact gallery has the codes of an exact scan on the disk.
         if len(fast) >= FAST_TOGETHER and not self._settings.compact:
             exact, fast = {**exact, **fast}, {}
         found.update({place: self._search_fast(snapshot, request) for place, request in fast.items()})

@@ -36,8 +36,7 @@ class Together:
         waiting = _Waiting(question, query, loop.create_future())
         self._waiting.append(waiting)
         # A thread for each: those that find their search taken along by another have nothing to do.
-        taken = loop.run_in_executor(floor.searching, self._work, floor, loop)
-        taken.add_done_callback(lambda done: _fail(waiting.answer, done))
+        floor.searching.submit(self._work, floor, loop)
         return await waiting.answer
 
     def _work(self, floor: Floor, loop: asyncio.AbstractEventLoop) -> None:
@@ -70,9 +69,3 @@ def _settle(answer: Answer, outcome: Outcome) -> None:
         answer.set_exception(outcome)
     else:
         answer.set_result(outcome)
-
-
-def _fail(answer: Answer, done: asyncio.Future[None]) -> None:
-    """The thread could not run, as when the server stops."""
-    if not answer.done() and not done.cancelled() and (error := done.exception()) is not None:
-        answer.set_exception(error)
