@@ -228,6 +228,7 @@ def test_a_damaged_log_of_a_killed_server_shows_whole_writes_up_to_the_damage_or
         for seed in range(12):
             gallery.upsert(some_items(seed, 15, person_id=f"p{seed}"))
             states.append(contents(gallery))
+        catalog.drain()  # a segment file that takes its name meanwhile would fail the copy
         shutil.copytree(live, sound)  # with the log, as a killed process leaves it
     name = f"{FILE}-wal"
     log = (sound / name).read_bytes()
