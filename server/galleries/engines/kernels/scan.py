@@ -86,7 +86,7 @@ def _multiply_one(codes: Array, rows: Array, addresses: Array, query: Array, spa
 
 @part
 def _multiply_plainly(codes: Array, rows: Array, queries: Array, spans: Array, out: Array) -> None:
-    """``out[q, r] = <row r, query q>`` by loops that every processor does well."""
+    """``out[q, r] = <row r + 128, query q>``, as the tiles have it, by loops that every processor does well."""
     for r in range(len(rows)):
         row = codes[rows[r]]
         for q in range(out.shape[0]):
@@ -95,7 +95,7 @@ def _multiply_plainly(codes: Array, rows: Array, queries: Array, spans: Array, o
             for s in range(spans.shape[0]):
                 part_of_row, part_of_query = row[spans[s, 0] : spans[s, 1]], query[spans[s, 0] : spans[s, 1]]
                 for at in range(len(part_of_row)):
-                    total += np.int32(part_of_row[at]) * np.int32(part_of_query[at])
+                    total += (np.int32(part_of_row[at]) + np.int32(128)) * np.int32(part_of_query[at])
             out[q, r] = total
 
 

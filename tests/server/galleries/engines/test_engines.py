@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,6 +18,7 @@ from server.galleries.engines import ENGINES, EngineSpec, open_engine
 from server.galleries.engines import exact as exact_engine
 from server.galleries.engines.base import Ranked, Request
 from server.galleries.engines.exact import ExactEngine
+from server.galleries.engines.kernels import scan as scan_kernel
 from server.galleries.engines.scoring import weighted_query
 from server.galleries.items import make_batch
 from tests.server.galleries.generated import make_items, oracle_ranking, random_features, random_schema
@@ -126,6 +130,18 @@ def test_questions_asked_together_get_the_rankings_of_the_oracle_too(
         patch.setattr(exact_engine, "FEW_ROWS", few)  # 0: even a few rows are scanned
         patch.setattr(exact_engine, "READ_TOGETHER", read)
         Case(seed).check_together(ExactEngine(background), count)
+
+
+def test_without_vnni_too_questions_asked_together_get_the_rankings_of_the_oracle(background: Background) -> None:
+    if not scan_kernel.VNNI:
+        pytest.skip("this processor has no AVX-512 VNNI: the tests above ran without it")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scan_kernel, "VNNI", False)
+        plain: Any = scan_kernel.scan_block.py_func  # type: ignore[attr-defined]
+        patch.setattr(scan_kernel, "scan_block", numba.njit(plain))
+        patch.setattr(exact_engine, "FEW_ROWS", 0)
+        for seed in range(40):
+            Case(seed).check_together(ExactEngine(background), 3)
 
 
 def test_query_that_shares_no_part_finds_nothing_but_incomparable_items(background: Background) -> None:
