@@ -100,7 +100,6 @@ class Blocks:
 
     def write(self, start: int, batch: Batch) -> None:
         """Fills the rows from ``start`` on; there must be room."""
-        coded = encode(batch.vectors, batch.visibility, self._schema)
         for block in self._blocks:
             first, last = max(start, block.start), min(start + len(batch), block.stop)
             if first >= last:
@@ -108,10 +107,7 @@ class Blocks:
             ours, theirs = slice(first - block.start, last - block.start), slice(first - start, last - start)
             block.vectors[ours] = batch.vectors[theirs]
             block.visibility[:, ours] = batch.visibility[theirs].T
-            block.codes.codes[ours] = coded.codes[theirs]
-            block.codes.scale[ours] = coded.scale[theirs]
-            block.codes.residual[ours] = coded.residual[theirs]
-            block.codes.norm[ours] = coded.norm[theirs]
+            encode(batch.vectors[theirs], batch.visibility[theirs], self._schema, block.codes[ours])
 
     def first(self, rows: int) -> tuple[OpenBlock, ...]:
         """The blocks that hold the first ``rows`` rows."""

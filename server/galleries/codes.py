@@ -17,16 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glimpse.parts import Float32, PartSchema
-from server.galleries.items import MAX_NORM, Float16, Int64, decode
+from server.galleries.items import MAX_NORM, Float16, Int64
 
 Int8 = NDArray[np.int8]
 
-LEVELS = 127
 VISIBLE = 0.5
 """A part counts as visible in a row's pattern from this visibility on."""
 _FAINT = 2.0**-100
 """Rows whose largest value is smaller are coded as zeros: their scale would not be a normal float32."""
-_CELLS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +43,10 @@ class RowCodes:
     def __len__(self) -> int:
         return len(self.scale)
 
+    def __getitem__(self, rows: slice) -> RowCodes:
+        """These rows; the arrays are views."""
+        return RowCodes(self.codes[rows], self.scale[rows], self.residual[rows], self.norm[rows])
+
     @classmethod
     def empty(cls, rows: int, width: int) -> RowCodes:
         """Room for the codes of ``rows`` rows."""
@@ -52,40 +54,22 @@ class RowCodes:
         return cls(np.empty((rows, width), np.int8), *columns)
 
 
-def encode(vectors: Float16, visibility: Float32, schema: PartSchema) -> RowCodes:
+def encode(vectors: Float16, visibility: Float32, schema: PartSchema, into: RowCodes | None = None) -> RowCodes:
     """The codes of rows with these vectors ``(B, sum_p D_p)``, finite and of part norms up to 1.01, and visibilities
-    ``(B, P)`` in [0, 1]."""
-    result = RowCodes.empty(len(vectors), schema.width)
-    dims = np.array(schema.dims)
-    step = max(1, _CELLS_AT_ONCE // schema.width)  # rows that stay in the processor's cache
-    for start in range(0, len(vectors), step):
-        rows = slice(start, start + step)
-        weighted = decode(vectors[rows], np.repeat(visibility[rows], dims, axis=1))  # [b, sum D]
-        _encode(weighted, visibility[rows], rows, result)
+    ``(B, P)`` in [0, 1]; written ``into`` room for as many, if given."""
+    from server.galleries.engines.kernels.coding import encode_rows
+
+    result = RowCodes.empty(len(vectors), schema.width) if into is None else into
+    encode_rows(
+        *(np.ascontiguousarray(vectors).view(np.int16), np.ascontiguousarray(visibility), column_bounds(schema)),
+        *(MAX_NORM, _FAINT, result.codes, result.scale, result.residual, result.norm),
+    )
     return result
 
 
-def _encode(weighted: Float32, visibility: Float32, rows: slice, result: RowCodes) -> None:
-    peak = np.maximum(weighted.max(axis=1), -weighted.min(axis=1))  # [b]
-    scale = np.where(peak > _FAINT, peak / LEVELS, 0).astype(np.float32)
-    inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
-    rounded = weighted * inverse[:, None]
-    np.rint(rounded, out=rounded)
-    np.clip(rounded, -LEVELS, LEVELS, out=rounded)
-    result.codes[rows] = rounded
-    result.scale[rows] = scale
-    rounded *= scale[:, None]
-    weighted -= rounded
-    # Of n squares the float32 sum is off by less than a share of n / 2^24; a few operations before it round by 2^-24
-    # of the row's norm each; and a sum of squares loses what underflows, at most 2^-126 each.
-    share = 1 + 2.0**-20 + rounded.shape[1] * 2.0**-23
-    whole = MAX_NORM * np.sqrt((visibility.astype(np.float64) ** 2).sum(axis=1))  # at least |G|
-    lost = np.sqrt(np.einsum("nd,nd->n", weighted, weighted, dtype=np.float32).astype(np.float64)) * share
-    lost += whole * 2.0**-21 + np.sqrt(rounded.shape[1]) * 2.0**-62
-    coded = np.sqrt(np.einsum("nd,nd->n", rounded, rounded, dtype=np.float32).astype(np.float64)) * share
-    coded += coded * 2.0**-20 + np.sqrt(rounded.shape[1]) * 2.0**-62
-    result.residual[rows] = np.where(scale > 0, lost, whole) * (1 + 2.0**-20) + 2.0**-120
-    result.norm[rows] = np.where(scale > 0, coded, 0.0) * (1 + 2.0**-20)
+def column_bounds(schema: PartSchema) -> Int64:
+    """``(P + 1,)``: part p has the columns from the p-th number to the next."""
+    return np.cumsum([0, *schema.dims], dtype=np.int64)
 
 
 def pattern_order(visibility: Float32) -> Int64:

@@ -8,15 +8,16 @@ part, which keeps inner products unbiased (RaBitQ, Gao and Long 2024). Nothing i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glimpse.parts import Float32, PartSchema
-from server.galleries.items import Float16, Int64, decode
+from server.galleries.codes import column_bounds
+from server.galleries.items import Float16, Int64
 
 PIECE = 64
 """Bytes of a row that are multiplied at a time; each part fills whole pieces. Those of one part lie row behind row: a
@@ -24,7 +25,6 @@ scan reads the parts that its query shows, each in one go."""
 STEP = 0.9957
 """Of a two-bit uniform quantiser, in standard deviations."""
 MIDDLE = 1.5
-ROWS_AT_ONCE = 64
 
 
 def pieces(schema: PartSchema) -> Int64:
@@ -32,35 +32,34 @@ def pieces(schema: PartSchema) -> Int64:
     return np.cumsum([0, *(-(-dim // (4 * PIECE)) for dim in schema.dims)], dtype=np.int64)
 
 
-def compress(vectors: Float16, visibility: Float32, schema: PartSchema) -> dict[str, NDArray[Any]]:
-    """The arrays of a sealed block of rows with these vectors ``(B, sum_p D_p)`` and visibilities ``(B, P)``.
+def room(rows: int, schema: PartSchema) -> dict[str, NDArray[Any]]:
+    """Unfilled arrays for `compress`.
 
     Returns:
         ``codes``: uint8 ``(pieces, B, 64)``; bits 2i and 2i + 1 of byte j of a part's piece are place
         ``64 i + j`` of the 256 that `spread` puts there. ``factors``: float32 ``(P, B)``, visibility times factor.
     """
-    bounds = pieces(schema).tolist()
-    codes = np.zeros((bounds[-1], len(vectors), PIECE), np.uint8)
-    factors = np.zeros((len(schema), len(vectors)), np.float32)
-    for start in range(0, len(vectors), ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
-        turned = spread(decode(vectors[rows]), schema)  # [b, pieces, 256]
-        for p, (first, last) in enumerate(pairwise(bounds)):
-            part = turned[:, first:last].reshape(len(turned), -1)
-            squares = np.einsum("nd,nd->n", part, part)
-            step = STEP * np.sqrt(squares / part.shape[1])
-            inverse = np.divide(1, step, out=np.zeros_like(step), where=step > 0)
-            levels = part * inverse[:, None]
-            np.floor(levels, out=levels)
-            np.clip(levels, -2, 1, out=levels)
-            quarters = (levels + np.float32(2)).astype(np.uint8).reshape(len(part), -1, 4, PIECE)
-            joined = quarters[:, :, 0] | quarters[:, :, 1] << 2 | quarters[:, :, 2] << 4 | quarters[:, :, 3] << 6
-            codes[first:last, rows] = joined.swapaxes(0, 1)
-            levels += np.float32(0.5)
-            along = np.einsum("nd,nd->n", part, levels)
-            factors[p, rows] = np.divide(squares, along, out=np.zeros_like(squares), where=along > 0)
-        factors[:, rows] *= visibility[rows].T
-    return {"codes": codes, "factors": factors}
+    codes = np.empty((int(pieces(schema)[-1]), rows, PIECE), np.uint8)
+    return {"codes": codes, "factors": np.empty((len(schema), rows), np.float32)}
+
+
+def compress(
+    vectors: Float16,
+    visibility: Float32,
+    schema: PartSchema,
+    into: Mapping[str, NDArray[Any]] | None = None,
+    start: int = 0,
+) -> Mapping[str, NDArray[Any]]:
+    """The arrays of a sealed block of rows with these vectors ``(B, sum_p D_p)`` and visibilities ``(B, P)``; written
+    ``into`` the rows from ``start`` on of larger ones, if given."""
+    from server.galleries.engines.kernels.coding import compress_rows
+
+    result = room(len(vectors), schema) if into is None else into
+    compress_rows(
+        *(np.ascontiguousarray(vectors).view(np.int16), np.ascontiguousarray(visibility), column_bounds(schema)),
+        *(pieces(schema), _signs() / np.sqrt(np.float32(4 * PIECE)), STEP, start, result["codes"], result["factors"]),
+    )
+    return result
 
 
 def spread(vectors: Float32, schema: PartSchema) -> Float32:
@@ -79,5 +78,9 @@ def _turn() -> Float32:
     matrix = np.ones((1, 1), np.float32)
     while len(matrix) < 4 * PIECE:
         matrix = np.block([[matrix, matrix], [matrix, -matrix]])
-    signs = np.where(np.random.PCG64(256).random_raw(4 * PIECE) >> np.uint64(63), 1, -1)  # the same for ever
-    return np.ascontiguousarray(signs[:, None] * matrix / np.sqrt(np.float32(4 * PIECE)), np.float32)
+    return np.ascontiguousarray(_signs()[:, None] * matrix / np.sqrt(np.float32(4 * PIECE)), np.float32)
+
+
+def _signs() -> Float32:
+    """1 or -1 for each place, the same for ever."""
+    return np.where(np.random.PCG64(256).random_raw(4 * PIECE) >> np.uint64(63), 1, -1).astype(np.float32)

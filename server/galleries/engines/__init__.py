@@ -26,8 +26,8 @@ ENGINES: dict[str, EngineSpec] = {
 
 
 def compile_kernels() -> None:
-    """Makes the machine code of the scans, or loads what an earlier start kept, so that no search waits for it."""
-    for name in ("scan", "rescore", "sketch"):
+    """Makes the machine code, or loads what an earlier start kept, so that no search and no write waits for it."""
+    for name in ("coding", "scan", "rescore", "sketch"):
         import_module(f"server.galleries.engines.kernels.{name}")
 
 

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from glimpse.distance import Float64
 from glimpse.parts import PartSchema
-from server.galleries.codes import LEVELS
 from server.galleries.engines.scoring import WeightedQuery
 from server.galleries.items import Int64
 
 TILE, STEP = 4, 64
 """Queries and bytes that the kernel multiplies at a time; rows of zeros fill up."""
+LEVELS = 127
+"""Of the codes of rows."""
 FINE_LEVELS = 8191
 _LARGEST_SUM = 2**31 - 1
 _FLIPPED = 128

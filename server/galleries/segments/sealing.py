@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from glimpse.parts import Float32, PartSchema
 from server.galleries.blocks import Block
 from server.galleries.codes import pattern_order
-from server.galleries.compact import compress
+from server.galleries.compact import compress, room
 from server.galleries.items import Float16, Int64
 from server.galleries.segments import container
 from server.galleries.segments.container import Streamed
@@ -44,41 +44,27 @@ def _features(snapshot: Snapshot, rows: Int64) -> dict[str, NDArray[Any] | Strea
         for name, column in numbers.items():
             column[places] = getattr(block.codes, name)[local]
     visibility = snapshot.visibility(rows)
-    compact = _Compact(snapshot.schema, visibility)
+    compact = room(len(rows), snapshot.schema)
     vectors = _gathered(snapshot, rows, np.float16, lambda block, at: block.read(at))
     return {
         CODES: Streamed(np.int8, shape, _gathered(snapshot, rows, np.int8, lambda block, at: block.codes.codes[at])),
         "visibility": visibility,
         **numbers,
-        VECTORS: Streamed(np.float16, shape, compact.made_of(vectors)),
-        **compact.arrays,  # behind the vectors, of which they are made
+        VECTORS: Streamed(np.float16, shape, _compressing(vectors, visibility.T.copy(), snapshot.schema, compact)),
+        # Behind the vectors, of which they are made.
+        **{COMPACT + name: array for name, array in compact.items()},
     }
 
 
-class _Compact:
-    """The fast engine's arrays, filled while the vectors pass by."""
-
-    def __init__(self, schema: PartSchema, visibility: Float32) -> None:
-        self._schema = schema
-        self._visibility = visibility.T  # [N, P]
-        count = len(self._visibility)
-        none = compress(np.empty((0, schema.width), np.float16), self._visibility[:0], schema)
-        self._row_axes = {name: array.shape.index(0) for name, array in none.items()}
-        self.arrays: dict[str, NDArray[Any]] = {
-            COMPACT + name: np.empty([size or count for size in array.shape], array.dtype)
-            for name, array in none.items()
-        }
-
-    def made_of(self, vectors: Iterator[Float16]) -> Iterator[Float16]:
-        """The pieces of the vectors, unchanged."""
-        start = 0
-        for piece in vectors:
-            rows = slice(start, start + len(piece))
-            for name, made in compress(piece, self._visibility[rows], self._schema).items():
-                target = self.arrays[COMPACT + name]
-                np.moveaxis(target, self._row_axes[name], 0)[rows] = np.moveaxis(made, self._row_axes[name], 0)
-            yield piece
-            start += len(piece)
+def _compressing(
+    vectors: Iterator[Float16], visibility: Float32, schema: PartSchema, into: Mapping[str, NDArray[Any]]
+) -> Iterator[Float16]:
+    """The pieces of the vectors, unchanged; the fast engine's arrays are filled while they pass by."""
+    start = 0
+    for piece in vectors:
+        compress(piece, visibility[start : start + len(piece)], schema, into, start)
+        yield piece
+        start += len(piece)
 
 
 def _spread(snapshot: Snapshot, rows: Int64) -> Iterator[tuple[Block, Int64, Int64]]:

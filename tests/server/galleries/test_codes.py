@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from glimpse.parts import Part, PartSchema
-from server.galleries.codes import encode, pattern_order
+from server.galleries.codes import RowCodes, encode, pattern_order
 from tests.server.galleries.generated import random_features, random_schema
+from tests.server.galleries.plain_codes import int8_codes
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -38,6 +39,34 @@ def test_the_largest_value_of_a_row_gets_the_largest_code() -> None:
     features = random_features(np.random.default_rng(0), schema, 50)
     coded = encode(features.vectors.astype(np.float16), features.visibility, schema)
     assert set(np.abs(coded.codes).max(axis=1)) <= {0, 127}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_kernel_makes_the_codes_of_the_plain_definition(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    schema = random_schema(rng)
+    features = random_features(rng, schema, 60)
+    visibility = np.where(rng.random((60, 1)) < 0.1, 0, features.visibility).astype(np.float32)
+    vectors = features.vectors.astype(np.float16)
+    coded = encode(vectors, visibility, schema)
+    codes, scale = int8_codes(vectors, visibility, schema)
+    assert (coded.codes == codes).all()
+    assert (coded.scale == scale).all()
+
+
+def test_codes_are_written_where_there_is_room_for_them() -> None:
+    rng = np.random.default_rng(4)
+    schema = random_schema(rng)
+    features = random_features(rng, schema, 30)
+    vectors = features.vectors.astype(np.float16)
+    apart, place = encode(vectors, features.visibility, schema), RowCodes.empty(50, schema.width)
+    place.codes[:], place.scale[:] = 99, 99
+    encode(vectors, features.visibility, schema, place[10:40])
+    assert (place.codes[10:40] == apart.codes).all()
+    for column in ("scale", "residual", "norm"):
+        assert (getattr(place, column)[10:40] == getattr(apart, column)).all()
+    assert (place.codes[:10] == 99).all()
+    assert (place.scale[40:] == 99).all()
 
 
 def test_no_rows_have_no_codes() -> None:

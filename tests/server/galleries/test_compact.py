@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from glimpse.parts import Part, PartSchema
-from server.galleries.compact import MIDDLE, PIECE, compress, pieces, spread
+from server.galleries.compact import PIECE, compress, pieces, room, spread
 from tests.server.galleries.generated import random_features, random_schema
+from tests.server.galleries.plain_codes import two_bit_codes, unpacked
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -26,8 +27,7 @@ def test_a_code_is_as_long_as_its_part_along_it_and_little_off_across() -> None:
     features = random_features(np.random.default_rng(0), schema, 150)
     arrays = compress(features.vectors.astype(np.float16), features.visibility, schema)
     assert arrays["codes"].shape == (4, 150, PIECE)  # one piece, two, and one
-    quarters = np.stack([arrays["codes"].swapaxes(0, 1) >> shift & 3 for shift in (0, 2, 4, 6)], axis=2)
-    levels = quarters.reshape(150, -1, 4 * PIECE) - MIDDLE  # [N, pieces, 256]
+    levels = unpacked(arrays["codes"])
     turned = spread(features.stored().vectors, schema)
     bounds = pieces(schema)
     for p in range(len(schema)):
@@ -46,3 +46,26 @@ def test_a_row_takes_a_quarter_of_its_int8_codes() -> None:
     arrays = compress(features.vectors.astype(np.float16), features.visibility, schema)
     assert sum(array.nbytes for array in arrays.values()) == 3 * (512 + 32)
     assert all(array.flags.c_contiguous for array in arrays.values())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_kernel_makes_the_codes_of_the_plain_definition(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    schema = random_schema(rng)
+    features = random_features(rng, schema, 60)
+    arrays = room(70, schema)  # the rows lie somewhere in a longer block
+    arrays["codes"][:] = 0xAA
+    compress(features.vectors.astype(np.float16), features.visibility, schema, arrays, 7)
+    plain = two_bit_codes(features.vectors.astype(np.float16), features.visibility, schema)
+    # A value on the border between two codes may round to either.
+    assert (unpacked(arrays["codes"][:, 7:67]) != plain["levels"]).mean() < 1e-3
+    np.testing.assert_allclose(arrays["factors"][:, 7:67], plain["factors"], rtol=2e-2)
+    assert (arrays["codes"][:, :7] == 0xAA).all()
+    assert (arrays["codes"][:, 67:] == 0xAA).all()
+
+
+def test_a_part_of_zeros_has_no_weight() -> None:
+    schema = PartSchema((Part("global", 300), Part("legs", 4)))
+    arrays = room(2, schema)
+    compress(np.zeros((2, 304), np.float16), np.ones((2, 2), np.float32), schema, arrays)
+    assert (arrays["factors"] == 0).all()

@@ -46,3 +46,9 @@ def part(function: Function) -> Function:
     """A function that kernels call."""
     compiled: Function = numba.njit(nogil=True)(function)
     return compiled
+
+
+def summing(function: Function) -> Function:
+    """A function that kernels call, whose sums may be made in any order: in lanes, side by side."""
+    compiled: Function = numba.njit(nogil=True, fastmath={"reassoc", "contract"})(function)
+    return compiled
