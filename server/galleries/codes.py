@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glimpse.parts import Float32, PartSchema
-from server.galleries.items import MAX_NORM, Float16, Int64
+from server.galleries.items import MAX_NORM, Float16, Int64, column_bounds
 
 Int8 = NDArray[np.int8]
 
@@ -65,11 +65,6 @@ def encode(vectors: Float16, visibility: Float32, schema: PartSchema, into: RowC
         *(MAX_NORM, _FAINT, result.codes, result.scale, result.residual, result.norm),
     )
     return result
-
-
-def column_bounds(schema: PartSchema) -> Int64:
-    """``(P + 1,)``: part p has the columns from the p-th number to the next."""
-    return np.cumsum([0, *schema.dims], dtype=np.int64)
 
 
 def pattern_order(visibility: Float32) -> Int64:

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glimpse.parts import Float32, PartSchema
-from server.galleries.codes import column_bounds
-from server.galleries.items import Float16, Int64
+from server.galleries.items import Float16, Int64, column_bounds
 
 PIECE = 64
 """Bytes of a row that are multiplied at a time; each part fills whole pieces. Those of one part lie row behind row: a

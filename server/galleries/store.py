@@ -277,10 +277,13 @@ class Store:
 
     def row_ids(self, gallery: int, item_ids: Sequence[str]) -> Int64:
         """The row id of each item; -1 where there is no such item. Unavailable when the disk fails."""
-        query = "SELECT id FROM items WHERE gallery = ? AND item_id = ?"
+        query = "SELECT items.item_id, items.id FROM json_each(?) CROSS JOIN items ON gallery = ? AND item_id = value"
+        found: dict[str, int] = {}
         with self._database.read() as connection:
-            rows = [connection.execute(query, (gallery, item_id)).fetchone() for item_id in item_ids]
-        return np.array([row[0] if row else -1 for row in rows], np.int64)
+            for start in range(0, len(item_ids), CHUNK_ROWS):
+                wanted = json.dumps(item_ids[start : start + CHUNK_ROWS])
+                found.update(connection.execute(query, (wanted, gallery)))
+        return np.array([found.get(item_id, -1) for item_id in item_ids], np.int64)
 
     def batches(self, gallery: int, row_ids: Int64, layout: tuple[int, int]) -> Iterator[Batch]:
         """The items of these ascending row ids.

@@ -198,9 +198,9 @@ def test_a_flipped_bit_is_refused_or_harmless(tmp_path: Path) -> None:
     sound = tmp_path / "sound"
     with closing(Catalog.open(sound)) as catalog:
         gallery = catalog.create(gallery_settings())
-        gallery.upsert(some_items(0, 150, person_id="anna", attributes={"site": "north"}))
+        gallery.upsert(some_items(0, 400, person_id="anna", attributes={"site": "north"}))
         gallery.delete(item_ids=[f"0-{n}" for n in range(20)])
-        gallery.upsert(some_items(1, 100, camera_id="c1", captured_at=5))
+        gallery.upsert(some_items(1, 300, camera_id="c1", captured_at=5))
         expected = contents(gallery)
     content = (sound / FILE).read_bytes()
     rng = np.random.default_rng(0)

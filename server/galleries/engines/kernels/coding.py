@@ -1,7 +1,7 @@
-"""The codes of rows: int8 ones when they are added, two-bit ones when they are sealed, in one pass over a row.
+"""Rows on their way in: their norms, int8 codes when they are added, two-bit ones when they are sealed.
 
-What they are is said in `server.galleries.codes` and `server.galleries.compact`. Loops run over slices of a constant
-length, which the compiler turns into vector instructions; sums are kept in lanes for the same reason.
+What they are is said in `server.galleries.codes` and `server.galleries.compact`. A row stays in the first cache
+while it is gone over several times, by loops that each become vector instructions.
 """
 
 from __future__ import annotations
@@ -43,6 +43,21 @@ def _product(some: Array, others: Array) -> float:
     for d in range(len(some)):
         total += some[d] * others[d]
     return np.float64(total)
+
+
+@kernel(numba.void(given(int16, 2), given(int64, 1), float32[:, ::1]))
+def measure_rows(vectors: Array, bounds: Array, squares: Array) -> None:
+    """Fills the squared norms ``(B, P)`` of parts; those of parts that are not finite are larger than any.
+
+    Args:
+        vectors: bits of float16 ``(B, W)``; bounds: ``(P + 1,)`` of the columns of each part.
+    """
+    row = np.empty(vectors.shape[1], np.float32)
+    for b in range(len(vectors)):
+        _widen(vectors[b], BIAS, row)
+        for p in range(len(bounds) - 1):
+            values = row[bounds[p] : bounds[p + 1]]
+            squares[b, p] = _product(values, values)
 
 
 @part
