@@ -24,7 +24,7 @@ from benchmarks.galleries.alone import alone
 from benchmarks.galleries.comparing import OURS, Effort, compare
 from benchmarks.galleries.contenders import CONTENDERS, why_not
 from benchmarks.galleries.generator import GallerySpec, gallery_problem
-from benchmarks.galleries.living import filtered, growing, rebuilt
+from benchmarks.galleries.living import filtered, growing, rebuilt, sized
 from benchmarks.galleries.pieces import Pieces
 from benchmarks.galleries.plots import plot_recall_by_parts, plot_recall_latency
 from benchmarks.galleries.problem import SearchProblem
@@ -40,9 +40,11 @@ from benchmarks.galleries.tables import markdown
 from benchmarks.report import Report, Row
 
 PEERS = tuple(name for name in CONTENDERS if name != OURS)
-KINDS = ("compare", "filter", "adds", "build", "served")
+KINDS = ("compare", "filter", "adds", "build", "memory", "served")
 SMALL = 20_000
 """Where databases are measured too, which take hours to fill with more."""
+SIZED = 65_536
+"""Items that memory is measured with: two whole segments, so that nothing but those counts."""
 CACHE = Path("checkpoints/search-galleries")
 RUNS = Path("checkpoints/bench-search")
 QUICK_RUNS = Path("checkpoints/bench-search-quick")
@@ -73,7 +75,7 @@ FULL = Plan()
 QUICK = Plan(
     sizes=(SMALL,),
     threads=(1,),
-    kinds=("compare", "filter", "adds", "build"),
+    kinds=("compare", "filter", "adds", "build", "memory"),
     effort=Effort(rounds=3, turn_seconds=0.1),
     adds=5_000,
     seconds=1.0,
@@ -156,6 +158,7 @@ def _lived(plan: Plan, problem: SearchProblem, pieces: Pieces, cache: Path) -> I
         "filter": (1, filtered, folder, cache, plan.effort.rounds, plan.effort.turn_seconds),
         "adds": (min(2, len(os.sched_getaffinity(0))), growing, folder, cache, plan.adds, plan.seconds),
         "build": (1, rebuilt, folder, cache),
+        "memory": (1, sized, folder, cache, min(items, SIZED)),
     }
     for kind, arguments in work.items():
         if kind in plan.kinds:

@@ -15,12 +15,23 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.galleries.ours import BATCH, CAMERAS, DATA, GALLERY, Ours, camera_filter, new_items, prepared_folder
+from benchmarks.galleries.ours import (
+    BATCH,
+    CAMERAS,
+    DATA,
+    GALLERY,
+    LATENCY_TARGET_US,
+    Ours,
+    camera_filter,
+    new_items,
+    prepared_folder,
+)
 from benchmarks.galleries.problem import open_problem
 from benchmarks.galleries.truth import ranked, unlike
 from server.galleries.catalog import Catalog
 from server.galleries.ranking import SearchOptions
 from server.galleries.searching import SearchTuning
+from server.galleries.settings import GallerySettings
 
 CAMERA = 7
 CHECKED = 32
@@ -88,6 +99,29 @@ def rebuilt(problem_folder: Path, cache: Path) -> dict[str, Any]:
         bare = Path(folder) / DATA
         shutil.copytree(source, bare, ignore=shutil.ignore_patterns(*DERIVED))
         told["rebuilt"] = _opened(bare, problem.queries, len(problem))
+    return told
+
+
+def sized(problem_folder: Path, cache: Path, items: int) -> dict[str, float]:
+    """Bytes of memory an item takes in a gallery of each kind that holds the first ``items`` of the problem."""
+    problem = open_problem(problem_folder)
+    kinds: dict[str, dict[str, Any]] = {
+        "exact": {},
+        "both": {"latency_target_us": LATENCY_TARGET_US},
+        "fast_only": {"compact": True},
+    }
+    told = {}
+    with tempfile.TemporaryDirectory(dir=cache, prefix="sizing-") as folder:
+        catalog = Catalog.open(Path(folder) / DATA, SearchTuning(recall_every=0))
+        try:
+            for kind, settings in kinds.items():
+                gallery = catalog.create(GallerySettings(kind, problem.schema, **settings))
+                for start in range(0, items, BATCH):
+                    gallery.upsert(new_items(problem, range(start, min(start + BATCH, items))))
+                catalog.drain()
+                told[kind] = gallery.report().memory_bytes / items
+        finally:
+            catalog.close()
     return told
 
 

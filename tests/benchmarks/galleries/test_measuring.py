@@ -10,7 +10,7 @@ import pytest
 from benchmarks.galleries.alone import alone
 from benchmarks.galleries.comparing import Effort, compare
 from benchmarks.galleries.generator import GallerySpec, gallery_problem
-from benchmarks.galleries.living import filtered, growing, rebuilt
+from benchmarks.galleries.living import filtered, growing, rebuilt, sized
 from benchmarks.galleries.problem import SearchProblem
 from benchmarks.galleries.real import real_problem
 from benchmarks.galleries.workers import Worker
@@ -61,6 +61,12 @@ def test_an_index_is_built_again_from_the_store_alone(problem: SearchProblem):
     told = rebuilt(problem.folder, problem.folder.parent)
     assert told["rebuilt"]["cpu_us_an_item"] > 0
     assert told["opened"]["bytes_an_item"] > 0
+
+
+def test_each_kind_of_gallery_tells_what_an_item_takes(problem: SearchProblem):
+    told = sized(problem.folder, problem.folder.parent, 500)
+    assert list(told) == ["exact", "both", "fast_only"]
+    assert all(size > 0 for size in told.values())
 
 
 def fails() -> None:

@@ -101,7 +101,11 @@ def test_filters_adds_and_builds_have_their_goals():
         living_rows(100_000, "filter", filtered),
         living_rows(100_000, "adds", adds),
         living_rows(1_000_000, "build", {"rebuilt": once, "opened": once}),
+        living_rows(1_000_000, "memory", {"exact": 2_700.0, "both": 2_700.0, "fast_only": 700.0}),
     )
+    assert not rows["bytes_an_item_exact_1m"].met
+    assert rows["bytes_an_item_both_1m"].met is None
+    assert rows["bytes_an_item_fast_only_1m"].met
     assert rows["filter_1pct_cheaper_100k"].value == pytest.approx(10)
     assert rows["adds_while_fast_searches_100k"].value == pytest.approx(50_000)
     assert rows["fast_p99_adding_over_idle_100k"].value == pytest.approx(5)
