@@ -17,6 +17,7 @@ from server.galleries.segments.stretch import Segment, Stretch
 from server.galleries.settings import GallerySettings
 from server.galleries.snapshots import Snapshot
 from server.galleries.store import Store
+from server.threads import short_turns
 
 WORN = 0.25
 """A sealed segment is rewritten when a larger share of its rows is dead."""
@@ -72,7 +73,8 @@ class GallerySegments:
         if len(rows) == 0:
             return None, rows
         path = self._folder.next(self._gallery)
-        seal(path, self._facts, chosen, rows, row_ids)
+        with short_turns():
+            seal(path, self._facts, chosen, rows, row_ids)
         return SealedSegment(path, self._schema, self._facts, exact=self._exact, fast=self._fast, fresh=True), rows
 
     def removed(self, segments: Sequence[Segment]) -> list[Path]:
