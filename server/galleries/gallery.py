@@ -37,7 +37,8 @@ from server.galleries.segments.upkeep import GallerySegments
 from server.galleries.settings import GallerySettings
 from server.galleries.snapshots import Snapshot
 from server.galleries.store import Doomed, Store
-from server.security.audit import touch
+from server.security.audit import pending, touch
+from server.threads import short_turns
 
 RETRY_SECONDS = 30.0
 """Until segments are written again after the disk refused."""
@@ -120,7 +121,7 @@ class Gallery:
         last = {item.item_id: item for item in items}
         if not last:
             return self.sequence
-        with self._writing:
+        with self._writing, short_turns():
             sequence = self._next_sequence()
             batch = make_batch(list(last.values()), self.settings.schema, sequence, time.time_ns() // 1000)
             if stored_at is not None:
@@ -160,7 +161,6 @@ class Gallery:
             sequence = self._next_sequence()
             row = self._row(self._snapshot, item_id)
             batch = self._snapshot.batch(np.array([row]))
-            touch(people=batch.person_ids)  # whose it was; the store names whose it becomes
             self._write(replace(batch, sequences=np.array([sequence]), **changes), sequence, None)
             snapshot = self._snapshot
         return self._item(snapshot, item_id, vectors=False)
@@ -355,6 +355,8 @@ class Gallery:
 
     def _write(self, batch: Batch, sequence: int, images: Sequence[bytes | None] | None) -> None:
         self._columns.reserve(len(batch))
+        if pending() is not None:  # whose the items were; the store names whose they become
+            touch(people=self._snapshot.texts(self._snapshot.rows_of(batch.item_ids))[1])
         self._columns.extend(self._store.upsert(self.key, batch, sequence, images))
         self._publish(sequence)
 
@@ -382,8 +384,7 @@ class Gallery:
             self._tending_is_due = self._background.submit(self.tend)
 
     def _rewrite(self, segments: Sequence[Segment]) -> Sequence[Path]:
-        """Puts the live rows of closed segments into one new file; returns the files that are gone. For the holder of
-        `_tending`."""
+        """Puts live rows of closed segments into one new file, `_tending` held; returns the files that are gone."""
         with self._writing:
             chosen = self._snapshot.among([each for each in self._columns.closed if each.segment in segments])
         old = [stretch.segment for stretch in chosen.stretches]

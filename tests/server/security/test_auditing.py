@@ -165,6 +165,20 @@ def test_items_that_are_read_listed_changed_and_deleted_leave_their_rows(trail: 
     assert methods(item_id="b") == set()
 
 
+def test_an_upsert_that_replaces_items_names_the_people_whose_they_were(trail: Trail) -> None:
+    running = trail.running
+    running.gallery("replacing")
+    for person_id in ("anna", "ben", "ben"):
+        item = gallery_pb2.Item(item_id="a", image=encoded(person(1)), person_id=person_id)
+        running.upsert("replacing", [item])
+    upserts = [row for row in trail.look() if row.method.endswith("/Upsert")]
+    first, second, third = sorted(upserts, key=lambda row: row.sequence)
+    assert [row.items for row in (first, second, third)] == [1, 1, 1]
+    named = {name: trail.about(gallery="replacing", person_id=name) for name in ("anna", "ben")}
+    assert set(named["anna"]) == {first.sequence, second.sequence}
+    assert set(named["ben"]) == {second.sequence, third.sequence}
+
+
 def test_a_gallery_has_its_own_name_in_every_row_whatever_its_caller_calls_it(trail: Trail) -> None:
     running = trail.running
     running.gallery("new-lobby")
