@@ -43,8 +43,8 @@ PEERS = tuple(name for name in CONTENDERS if name != OURS)
 KINDS = ("compare", "filter", "adds", "build", "memory", "served")
 SMALL = 20_000
 """Where databases are measured too, which take hours to fill with more."""
-SIZED = 65_536
-"""Items that memory is measured with: two whole segments, so that nothing but those counts."""
+SIZED = 66_000
+"""Items that memory is measured with: in batches of 1,000 two whole segments, so that nothing but those counts."""
 CACHE = Path("checkpoints/search-galleries")
 RUNS = Path("checkpoints/bench-search")
 QUICK_RUNS = Path("checkpoints/bench-search-quick")
