@@ -50,12 +50,14 @@ class Sample:
     p99_ms: float
     resident_mib: float
     files: int
+    late_ms: float
+    """By how much the load itself was late with a search, at most: then the machine stood still, not the server."""
 
     def __str__(self) -> str:
         return (
             f"{self.seconds / 60:6.1f} min: {self.searches} searches, {self.changes} adds and erases, {self.errors} "
             f"errors, p50 {self.p50_ms:.1f} ms, p99 {self.p99_ms:.1f} ms, {self.resident_mib:.1f} MiB, "
-            f"{self.files} open files"
+            f"{self.files} open files, load late by {self.late_ms:.0f} ms"
         )
 
 
@@ -175,6 +177,7 @@ async def search(address: str, rate: float, seconds: float, course: Course, pid:
         latencies: list[float] = []
         running: set[asyncio.Task[None]] = set()
         so_far = course.searches, course.changes, sum(course.errors.values())
+        late = 0.0
 
         async def one(request: search_pb2.SearchRequest, due: float) -> None:
             try:
@@ -189,6 +192,7 @@ async def search(address: str, rate: float, seconds: float, course: Course, pid:
         end_of_window = begin + window
         while due < begin + seconds:
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            late = max(late, time.perf_counter() - due)
             task = asyncio.create_task(one(next(asked), due))
             running.add(task)
             task.add_done_callback(running.discard)
@@ -206,9 +210,10 @@ async def search(address: str, rate: float, seconds: float, course: Course, pid:
                         round(course.p99[-1] * 1e3, 2),
                         round(course.resident[-1] / (1 << 20), 2),
                         course.files[-1],
+                        round(late * 1e3, 1),
                     )
                 )
-                so_far = now
+                so_far, late = now, 0.0
                 latencies.clear()
                 end_of_window += window
         await asyncio.gather(*running)
