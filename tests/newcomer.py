@@ -8,20 +8,20 @@ up, partly hidden. It takes a few minutes a method: CI runs what each line does,
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 
+from glimpse.cli.boundary import Failure
+from glimpse.cli.subserver import subserver
 from glimpse.people import PeopleGenerator
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "training.md"
@@ -29,7 +29,6 @@ SECTION = "## From nothing to a server"
 WRITTEN = "fed-lite"
 RECIPES = ("bot-lite", "afpb-lite", "pgfa-lite", "isp-lite", "fed-lite", "mspr-lite", "glimpse-imagenet")
 PEOPLE = 8
-READY = re.compile(r"glimpse is ready on (\S+) ")
 
 
 def lines() -> list[str]:
@@ -48,36 +47,14 @@ def typed(line: str, recipe: str) -> list[str]:
 def run(words: Sequence[str], folder: Path, environment: dict[str, str]) -> str:
     """Runs one command to its end; its standard output. Raises CalledProcessError, having printed what it said."""
     started = time.monotonic()
-    done = subprocess.run(program(words), cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "glimpse.cli", *words[1:]], cwd=folder, env=environment, capture_output=True, text=True
+    )
     print(f"  {shlex.join(words)}: exit {done.returncode}, {time.monotonic() - started:.0f} s", flush=True)
     if done.returncode:
         print(done.stdout[-4000:], done.stderr[-4000:], sep="\n", flush=True)
         done.check_returncode()
     return done.stdout
-
-
-def program(words: Sequence[str]) -> list[str]:
-    return [sys.executable, "-m", "glimpse.cli", *words[1:]]
-
-
-@contextlib.contextmanager
-def serving(words: Sequence[str], folder: Path, environment: dict[str, str]) -> Iterator[str]:
-    """The server of the last line on a port of its own; SIGTERM at the end, which must end it in order."""
-    command = program([*words, "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--data", "data"])
-    with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
-        assert process.stdout is not None
-        try:
-            found = next((match for line in process.stdout if (match := READY.match(line))), None)
-            if found is None:
-                raise RuntimeError(f"the server did not start: {(folder / 'server.log').read_text()[-2000:]}")
-            yield found[1]
-        finally:
-            process.send_signal(signal.SIGTERM)
-            code = process.wait(60)
-    print(f"  {shlex.join(words)}: exit {code}", flush=True)
-    if code:
-        raise subprocess.CalledProcessError(code, command)
 
 
 def paint(folder: Path) -> Path:
@@ -99,7 +76,8 @@ def follow(recipe: str, folder: Path) -> None:
     for words in before:
         run(words, folder, environment)
     paint(folder)
-    with serving(serve, folder, environment) as address:
+    model = folder / serve[serve.index("--model") + 1]
+    with subserver(folder / "data", model, folder / "server.log") as address:
         asking = environment | {"GLIMPSE_SERVER": address}
         run(["glimpse", "index", "lobby", "crops", "--names", "folder"], folder, asking)
         answer = run(["glimpse", "search", "lobby", "query.png", "--explain", "--json"], folder, asking)
@@ -116,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="glimpse-newcomer-") as folder:
             try:
                 follow(recipe, Path(folder))
-            except (subprocess.SubprocessError, RuntimeError) as error:
+            except (subprocess.SubprocessError, RuntimeError, Failure) as error:
                 print(f"  failed: {error}", flush=True)
                 failed.append(recipe)
     print(f"failed: {', '.join(failed)}" if failed else "every line of every recipe ended well", flush=True)
