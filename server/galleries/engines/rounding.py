@@ -58,11 +58,10 @@ def round_queries(schema: PartSchema, queries: Sequence[WeightedQuery]) -> Round
     step = np.where(peak > 1e-300, peak / largest, 1.0)
     rounded = np.clip(np.rint(vectors / step[:, None]), -largest, largest)
     lost = np.linalg.norm(vectors - rounded * step[:, None], axis=1)
-    flipped = 0.0 if alone else float(_FLIPPED)
     numbers = np.stack(
         [
             step,
-            flipped * rounded.sum(axis=1),
+            rounded.sum(axis=1),
             np.linalg.norm(vectors, axis=1) * _CAREFUL + 1e-300,
             np.abs(vectors).sum(axis=1) * _CAREFUL + 1e-300,
             lost * _CAREFUL + peak * 2.0**-40 + 1e-300,
@@ -75,10 +74,13 @@ def round_queries(schema: PartSchema, queries: Sequence[WeightedQuery]) -> Round
     codes = np.zeros((-(-len(queries) // TILE) * TILE, schema.width + STEP), np.int8)
     if not alone:
         codes[: len(queries), : schema.width] = rounded
+    fine = np.zeros((int(alone), schema.width + STEP), np.int16)
+    if alone:
+        fine[:, : schema.width] = rounded
     spans = _spans(schema, (vectors != 0).any(axis=0))
     return RoundedQueries(
         codes=codes,
-        fine=rounded[0].astype(np.int16) if alone else np.empty(0, np.int16),
+        fine=fine,
         spans=spans,
         tiles=_tiles(spans),
         alpha=np.stack([query.alpha for query in queries]),

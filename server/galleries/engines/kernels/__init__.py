@@ -22,6 +22,8 @@ def _has(*features: str) -> bool:
 
 VNNI = _has("avx512f", "avx512bw", "avx512vl", "avx512vnni")
 """Whether this processor multiplies bytes 64 at a time (AVX-512 VNNI)."""
+AVX2 = _has("avx2")
+"""Whether it multiplies shorts 16 at a time."""
 
 
 def given(dtype: Any, dimensions: int) -> Any:

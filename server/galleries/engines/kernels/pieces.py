@@ -1,7 +1,8 @@
-"""Inner products of the two-bit codes of one part with one query, by AVX-512 VNNI or by plain loops.
+"""Inner products of the two-bit codes of one part with one query, by AVX-512 VNNI, by AVX2 or by plain loops.
 
-A piece of 64 bytes is shifted and masked into four vectors of codes 0 to 3, which ``vpdpbusd`` multiplies with int8
-codes of the query. Four rows go together, so that their sums are added across in one tree.
+A piece of 64 bytes is shifted and masked into four times as many codes 0 to 3, which are multiplied as bytes with int8
+codes of the query: ``vpdpbusd`` adds to sums of 32 bits; ``vpmaddubsw`` to sums of 16, which hold a whole piece because
+such codes are small. Four rows go together, so that their sums are added across in one tree.
 """
 
 from __future__ import annotations
@@ -14,18 +15,50 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from server.galleries.engines.kernels import part
-from server.galleries.engines.kernels.tile import prefetching, sums_of_four
+from server.galleries.engines.kernels import AVX2, VNNI, part
+from server.galleries.engines.kernels.products import BYTE, INT, LONG, SHORT, load, prefetching, sums_of_four
 
 PIECE = 64
 ROWS = 4
+PIECES = VNNI or AVX2
+"""Whether this processor has the instructions of `multiply_pieces`."""
+_BYTES = 64 if VNNI else 32
+"""Bytes of one instruction."""
 _AHEAD = 128 * PIECE
 """The piece so many bytes later is fetched into the cache while one is multiplied."""
-_BYTE, _INT, _LONG = ir.IntType(8), ir.IntType(32), ir.IntType(64)
-_BYTES, _SHORTS = ir.VectorType(_BYTE, PIECE), ir.VectorType(ir.IntType(16), PIECE // 2)
-_SUMS, _FOUR = ir.VectorType(_INT, 16), ir.VectorType(_INT, ROWS)
 
 Array = NDArray[Any]
+
+
+def _quarters(builder: Any, address: Any) -> list[Any]:
+    """The four codes of each byte, as four vectors of bytes."""
+    shorts = ir.VectorType(SHORT, _BYTES // 2)
+    kind = ir.VectorType(BYTE, _BYTES)
+    packed = load(builder, address, shorts)
+    shifted = [builder.lshr(packed, ir.Constant(shorts, [2 * place] * (_BYTES // 2))) for place in range(4)]
+    return [builder.and_(builder.bitcast(codes, kind), ir.Constant(kind, [3] * _BYTES)) for codes in shifted]
+
+
+def _sums(builder: Any, codes: list[Any], values: list[Any]) -> Any:
+    """Sums of 32 bits, over 4 neighbours and all vectors, of products of codes 0 to 3 with int8 values."""
+    lanes = _BYTES // 4
+    sums = ir.VectorType(INT, lanes)
+    total = ir.Constant(sums, [0] * lanes)
+    if VNNI:
+        kind = ir.FunctionType(sums, [sums, codes[0].type, values[0].type])
+        product = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.vpdpbusd.512")
+        for code, value in zip(codes, values, strict=True):
+            total = builder.call(product, [total, code, value])
+        return total
+    shorts = ir.VectorType(SHORT, _BYTES // 2)
+    kind = ir.FunctionType(shorts, [codes[0].type, values[0].type])
+    product = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx2.pmadd.ub.sw")
+    kind = ir.FunctionType(sums, [shorts, shorts])
+    pairs = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx2.pmadd.wd")
+    small = [builder.call(product, [code, value]) for code, value in zip(codes, values, strict=True)]
+    while len(small) > 1:
+        small = [builder.add(first, second) for first, second in zip(small[::2], small[1::2], strict=True)]
+    return builder.call(pairs, [small[0], ir.Constant(shorts, [1] * (_BYTES // 2))])
 
 
 @intrinsic
@@ -36,42 +69,32 @@ def multiply_pieces(typing_context, pieces, places, fours, query, products):  # 
         pieces: address of uint8 ``(B, 64)``; places: of int32 ``(4 * fours,)``.
         query: address of int8 ``(4, 64)``; products: of int32 ``(4 * fours,)``.
     """
-    signature = types.void(*[types.int64] * 5)
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         pieces, places, fours, query, products = arguments
-        product = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(_SUMS, [_SUMS, _BYTES, _BYTES]), "llvm.x86.avx512.vpdpbusd.512"
-        )
         fetch = prefetching(builder)
-        lowest = ir.Constant(_BYTES, [3] * PIECE)
-
-        def load(address: Any, kind: Any, align: int = 1) -> Any:
-            value = builder.load(builder.inttoptr(address, kind.as_pointer()))
-            value.align = align
-            return value
-
-        values = [load(builder.add(query, _LONG(PIECE * quarter)), _BYTES) for quarter in range(4)]
+        kind, four = ir.VectorType(BYTE, _BYTES), ir.VectorType(INT, ROWS)
+        starts = range(0, PIECE, _BYTES)
+        values = [
+            load(builder, builder.add(query, LONG(PIECE * quarter + start)), kind)
+            for start in starts
+            for quarter in range(4)
+        ]
         with cgutils.for_range(builder, fours) as loop:
-            offset = builder.mul(loop.index, _LONG(4 * ROWS))
+            offset = builder.mul(loop.index, LONG(4 * ROWS))
             sums = []
             for r in range(ROWS):
-                place = load(builder.add(places, builder.add(offset, _LONG(4 * r))), _INT, 4)
-                address = builder.add(pieces, builder.mul(builder.sext(place, _LONG), _LONG(PIECE)))
-                fetch(builder.add(address, _LONG(_AHEAD)))
-                piece = load(address, _SHORTS)
-                total = ir.Constant(_SUMS, [0] * 16)
-                for quarter in range(4):
-                    shift = ir.Constant(_SHORTS, [2 * quarter] * (PIECE // 2))
-                    codes = builder.and_(builder.bitcast(builder.lshr(piece, shift), _BYTES), lowest)
-                    total = builder.call(product, [total, codes, values[quarter]])
-                sums.append(total)
+                place = load(builder, builder.add(places, builder.add(offset, LONG(4 * r))), INT, 4)
+                address = builder.add(pieces, builder.mul(builder.sext(place, LONG), LONG(PIECE)))
+                fetch(builder.add(address, LONG(_AHEAD)))
+                codes = [part for start in starts for part in _quarters(builder, builder.add(address, LONG(start)))]
+                sums.append(_sums(builder, codes, values))
             target = builder.add(products, offset)
-            added = builder.add(load(target, _FOUR, 4), sums_of_four(builder, sums))
-            builder.store(added, builder.inttoptr(target, _FOUR.as_pointer())).align = 4
+            added = builder.add(load(builder, target, four, 4), sums_of_four(builder, sums))
+            builder.store(added, builder.inttoptr(target, four.as_pointer())).align = 4
         return context.get_dummy_value()
 
-    return signature, generate
+    return types.void(*[types.int64] * 5), generate
 
 
 @part

@@ -14,8 +14,9 @@ import numpy as np
 from numba import float32, float64, int8, int16, int32, int64, uint8
 from numpy.typing import NDArray
 
-from server.galleries.engines.kernels import VNNI, given, kernel, part
-from server.galleries.engines.kernels.tile import QUERIES, ROWS, multiply_tile, prefetch
+from server.galleries.engines.kernels import given, kernel, part
+from server.galleries.engines.kernels.products import ALONE, SHIFT, TOGETHER
+from server.galleries.engines.kernels.tile import QUERIES, ROWS, STEP, multiply_four, multiply_tile
 
 CHUNK = 64
 """Rows of one step."""
@@ -26,8 +27,12 @@ TIE = 2.0**-21
 MARGIN = 2.0**-17
 """What the first look, in float32, may be off by."""
 
+IN_TILES = TOGETHER is not None
+IN_FOURS = ALONE is not None
+"""Whether this processor has the instructions for several queries, and for one."""
+
 # Columns of the numbers of a query.
-STEP, CORRECTION, NORM, ABSOLUTE, LOST, SCALE, MIN_JOINT, OPTIONAL = range(8)
+WORTH, SUM, NORM, ABSOLUTE, LOST, SCALE, MIN_JOINT, OPTIONAL = range(8)
 
 Array = NDArray[Any]
 
@@ -67,41 +72,24 @@ def threshold(heap: Array, size: int) -> float:
 
 
 @part
-def _multiply_one(codes: Array, rows: Array, addresses: Array, query: Array, spans: Array, out: Array) -> None:
-    """``out[0, r] = <row r, query>`` for one query; reads at the speed of the memory, wherever the rows are."""
-    for r in range(len(rows)):
-        ahead = addresses[r + AHEAD]
-        for s in range(spans.shape[0]):
-            for at in range(spans[s, 0], spans[s, 1], 64):
-                prefetch(ahead + at)
-        row = codes[rows[r]]
-        total = np.int32(0)
-        for s in range(spans.shape[0]):
-            # Slices: an index that could be negative keeps a loop from becoming vector instructions.
-            part_of_row, part_of_query = row[spans[s, 0] : spans[s, 1]], query[spans[s, 0] : spans[s, 1]]
-            for at in range(len(part_of_row)):
-                total += np.int32(part_of_row[at]) * np.int32(part_of_query[at])
-        out[0, r] = total
-
-
-@part
 def _multiply_plainly(codes: Array, rows: Array, queries: Array, spans: Array, out: Array) -> None:
-    """``out[q, r] = <row r + 128, query q>``, as the tiles have it, by loops that every processor does well."""
+    """``out[q, r] = <row r, query q>`` by loops that every processor does well."""
     for r in range(len(rows)):
         row = codes[rows[r]]
-        for q in range(out.shape[0]):
+        for q in range(len(queries)):
             query = queries[q]
             total = np.int32(0)
             for s in range(spans.shape[0]):
+                # Slices: an index that could be negative keeps a loop from becoming vector instructions.
                 part_of_row, part_of_query = row[spans[s, 0] : spans[s, 1]], query[spans[s, 0] : spans[s, 1]]
                 for at in range(len(part_of_row)):
-                    total += (np.int32(part_of_row[at]) + np.int32(128)) * np.int32(part_of_query[at])
+                    total += np.int32(part_of_row[at]) * np.int32(part_of_query[at])
             out[q, r] = total
 
 
 @part
 def _multiply_in_tiles(addresses: Array, count: int, queries: Array, tiles: Array, out: Array) -> None:
-    """``out[q, r] = <row r + 128, query q>``; addresses beyond ``count`` are of rows that may come next."""
+    """``out[q, r] = <row r + SHIFT, query q>``; addresses beyond ``count`` are of rows that may come next."""
     for r in range(0, count, ROWS):
         row, ahead = addresses.ctypes.data + 8 * r, addresses.ctypes.data + 8 * (r + AHEAD)
         for q in range(0, len(queries), QUERIES):
@@ -118,6 +106,14 @@ def _multiply_in_tiles(addresses: Array, count: int, queries: Array, tiles: Arra
 
 
 @part
+def _multiply_in_fours(addresses: Array, count: int, query: Array, tiles: Array, out: Array) -> None:
+    """``out[0, r] = <row r, query>`` for one query; reads at the speed of the memory, wherever the rows are."""
+    for r in range(0, count, ROWS):
+        row, ahead = addresses.ctypes.data + 8 * r, addresses.ctypes.data + 8 * (r + AHEAD)
+        multiply_four(row, ahead, query.ctypes.data, tiles.ctypes.data, len(tiles), out.ctypes.data + 4 * r)
+
+
+@part
 def _find_addresses(codes: Array, rows: Array, begin: int, tiles: Array, spill: Array, addresses: Array) -> None:
     """The addresses of the rows from ``begin`` on; a row of the array's end is copied where a whole step can follow."""
     width = codes.shape[1]
@@ -127,7 +123,7 @@ def _find_addresses(codes: Array, rows: Array, begin: int, tiles: Array, spill: 
         if row == len(codes) - 1:
             beyond = False
             for tile in range(len(tiles)):
-                beyond |= tiles[tile, 0] + 64 * tiles[tile, 1] > width
+                beyond |= tiles[tile, 0] + STEP * tiles[tile, 1] > width
             if beyond:
                 spill[:width] = codes[row]
                 addresses[at] = spill.ctypes.data
@@ -137,6 +133,7 @@ def _find_addresses(codes: Array, rows: Array, begin: int, tiles: Array, spill: 
 def _screen(
     products: Array,
     number: Array,
+    correction: int,
     weights: Array,
     prior: float,
     least: float,
@@ -155,7 +152,7 @@ def _screen(
             step and norm; seen: ``(P, CHUNK)`` visibilities; evidence: float32 ``(CHUNK,)``, room.
     """
     bar = np.float32(max(least - MARGIN, -1e30))
-    correction, step = np.int32(number[CORRECTION]), np.float32(number[STEP])
+    step = np.float32(number[WORTH])
     norm, absolute, lost = np.float32(number[NORM]), np.float32(number[ABSOLUTE]), np.float32(number[LOST])
     evidence[:] = np.float32(min(prior / number[SCALE], 1e30) if number[SCALE] > 0.0 else 0.0)
     for p in range(len(weights)):
@@ -171,7 +168,7 @@ def _screen(
         # By Cauchy and Schwarz, or by the largest rounding of one code.
         first, second = norm * residual[r], absolute * half[r]
         bound = (first if first < second else second) + lost * coded[r]
-        score = np.float32(products[r] - correction) * (step * scale[r])
+        score = np.float32(products[r] - np.int32(correction)) * (step * scale[r])
         reach = score + bound * widest + np.float32(1e-30)
         passing[r] = np.int32(reach >= bar * evidence[r])
         count += passing[r]
@@ -193,7 +190,7 @@ def _drop(kept_rows: Array, kept: Array, count: int, least: float) -> int:
     int64(
         *(given(int8, 2), given(float32, 1), given(float32, 1), given(float32, 1), given(float32, 2)),
         *(int64, given(int32, 1), given(uint8, 2), int64),
-        *(given(int8, 2), given(int16, 1), given(int64, 2), given(int64, 2)),
+        *(given(int8, 2), given(int16, 2), given(int64, 2), given(int64, 2)),
         *(given(float64, 2), given(float64, 2), given(uint8, 1), given(float64, 2), float64),
         *(float64[:, ::1], int64[::1], int64[:, ::1], float64[:, ::1], int64[::1]),
     )
@@ -231,7 +228,7 @@ def scan_block(
         rows: places in the block.
         masks: ``(Q, len(rows))``: which of them each query may return; empty when all of them.
         queries: int8 codes ``(Q rounded up to a tile, W + 64)``, zeros where a query shows nothing.
-        query: finer codes ``(W,)`` of a query alone; empty when there are several.
+        query: finer codes ``(1, W + 64)`` of a query alone; ``(0, W + 64)`` when there are several.
         spans: ``(S, 2)`` first and last columns of what some query shows; ``tiles``: first column and steps of 64.
         alpha, shown: ``(Q, P)`` weights and visibilities of the queries; ``optional``: ``(P,)``.
         numbers: ``(Q, 8)``, see above.
@@ -241,10 +238,12 @@ def scan_block(
     Returns:
         Where to go on: ``len(rows)``, or earlier when there was no room to keep rows.
     """
+    alone = len(query) > 0
+    shift = SHIFT if IN_TILES and not alone else 0
     count_queries, parts, room = len(sizes), len(visibility), kept.shape[1]
     products = np.empty((max(count_queries, len(queries)), CHUNK), np.int32)
     addresses = np.empty(CHUNK + AHEAD, np.int64)
-    spill = np.zeros(codes.shape[1] + 64, np.int8)
+    spill = np.zeros(codes.shape[1] + STEP, np.int8)
     seen = np.zeros((parts, CHUNK), np.float32)
     bounds = np.zeros((4, CHUNK), np.float32)
     passing = np.zeros(CHUNK, np.int32)
@@ -262,12 +261,15 @@ def scan_block(
         m = min(CHUNK, len(rows) - begin)
         chunk = rows[begin : begin + m]
         _find_addresses(codes, rows, begin, tiles, spill, addresses)
-        if len(query) > 0:
-            _multiply_one(codes, chunk, addresses, query, spans, products)
-        elif VNNI:
+        if alone:
+            if IN_FOURS:
+                _multiply_in_fours(addresses, m, query, tiles, products)
+            else:
+                _multiply_plainly(codes, chunk, query, spans, products)
+        elif IN_TILES:
             _multiply_in_tiles(addresses, m, queries, tiles, products)
         else:
-            _multiply_plainly(codes, chunk, queries, spans, products)
+            _multiply_plainly(codes, chunk, queries[:count_queries], spans, products)
         for r in range(m):
             row = chunk[r]
             bounds[0, r], bounds[1, r], bounds[2, r] = scale[row], residual[row], 0.50001 * scale[row] + 2.0**-99
@@ -278,7 +280,8 @@ def scan_block(
         for q in range(count_queries):
             number = numbers[q]
             least = threshold(heaps[q], sizes[q])
-            if _screen(products[q], number, weights[q], prior, least, bounds, seen, evidence, passing) == 0:
+            correction = shift * int(number[SUM])
+            if _screen(products[q], number, correction, weights[q], prior, least, bounds, seen, evidence, passing) == 0:
                 continue
             for r in range(m):
                 if passing[r] == 0 or (len(masks) > 0 and masks[q, begin + r] == 0):
@@ -296,7 +299,7 @@ def scan_block(
                     continue
                 ratio = min(number[SCALE] / (total + prior), 1e300)
                 bound = min(number[NORM] * bounds[1, r], number[ABSOLUTE] * bounds[2, r]) + number[LOST] * bounds[3, r]
-                score = (np.float64(products[q, r]) - number[CORRECTION]) * (number[STEP] * bounds[0, r]) * ratio
+                score = np.float64(products[q, r] - correction) * (number[WORTH] * bounds[0, r]) * ratio
                 slack = bound * ratio + TIE
                 # No distance is below 0 or above 2, whatever the bound says.
                 most = min(max(score + slack, -1.0), 1.0)

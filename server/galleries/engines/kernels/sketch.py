@@ -8,8 +8,8 @@ import numpy as np
 from numba import float32, float64, int8, int32, int64, uint8
 from numpy.typing import NDArray
 
-from server.galleries.engines.kernels import VNNI, given, kernel, part
-from server.galleries.engines.kernels.pieces import ROWS, multiply_pieces, multiply_pieces_plainly
+from server.galleries.engines.kernels import given, kernel, part
+from server.galleries.engines.kernels.pieces import PIECES, ROWS, multiply_pieces, multiply_pieces_plainly
 from server.galleries.engines.kernels.scan import _drop, _sink
 
 CHUNK = 256
@@ -125,7 +125,7 @@ def scan_compact(
                 continue
             products[:] = 0
             for at in range(bounds[p], bounds[p + 1]):
-                if VNNI:
+                if PIECES:
                     multiply_pieces(
                         codes.ctypes.data + at * codes.shape[1] * codes.shape[2],
                         places.ctypes.data,

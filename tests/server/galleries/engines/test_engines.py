@@ -19,6 +19,8 @@ from server.galleries.engines import exact as exact_engine
 from server.galleries.engines.base import Ranked, Request
 from server.galleries.engines.exact import ExactEngine
 from server.galleries.engines.kernels import scan as scan_kernel
+from server.galleries.engines.kernels import tile
+from server.galleries.engines.kernels.products import ByShorts
 from server.galleries.engines.scoring import weighted_query
 from server.galleries.items import make_batch
 from tests.server.galleries.generated import make_items, oracle_ranking, random_features, random_schema
@@ -132,16 +134,26 @@ def test_questions_asked_together_get_the_rankings_of_the_oracle_too(
         Case(seed).check_together(ExactEngine(background), count)
 
 
-def test_without_vnni_too_questions_asked_together_get_the_rankings_of_the_oracle(background: Background) -> None:
-    if not scan_kernel.VNNI:
-        pytest.skip("this processor has no AVX-512 VNNI: the tests above ran without it")
+@pytest.mark.parametrize("kind", ["avx2", "loops"])
+def test_processors_that_know_less_get_the_rankings_of_the_oracle_too(background: Background, kind: str) -> None:
+    if not scan_kernel.IN_TILES or (kind == "avx2" and not scan_kernel.SHIFT):
+        pytest.skip("this processor knows no more: the tests above ran so")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scan_kernel, "VNNI", False)
+        patch.setattr(scan_kernel, "SHIFT", 0)
+        if kind == "avx2":
+            patch.setattr(tile, "TOGETHER", ByShorts(1))
+            patch.setattr(scan_kernel, "_multiply_in_tiles", numba.njit(scan_kernel._multiply_in_tiles.py_func))
+        else:
+            patch.setattr(tile, "TOGETHER", None)
+            patch.setattr(tile, "ALONE", None)
+            patch.setattr(scan_kernel, "IN_TILES", False)
+            patch.setattr(scan_kernel, "IN_FOURS", False)
         plain: Any = scan_kernel.scan_block.py_func  # type: ignore[attr-defined]
         patch.setattr(scan_kernel, "scan_block", numba.njit(plain))
         patch.setattr(exact_engine, "FEW_ROWS", 0)
         for seed in range(40):
             Case(seed).check_together(ExactEngine(background), 3)
+            Case(seed).check(ExactEngine(background))
 
 
 def test_query_that_shares_no_part_finds_nothing_but_incomparable_items(background: Background) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 
@@ -18,7 +19,7 @@ from server.galleries.engines import scanning
 from server.galleries.engines.base import Request
 from server.galleries.engines.exact import ExactEngine
 from server.galleries.engines.fast import FastEngine
-from server.galleries.engines.kernels import VNNI
+from server.galleries.engines.kernels import pieces
 from server.galleries.engines.kernels import sketch as sketch_kernel
 from server.galleries.engines.scoring import weighted_query
 from server.galleries.items import make_batch
@@ -137,21 +138,24 @@ def test_equal_rows_in_crowds_are_no_trouble(background: Background, monkeypatch
     assert (ranked.distance == ranked.distance[0]).all()
 
 
-def test_plain_loops_choose_what_vectors_choose(
-    background: Background, gallery: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["avx2", "loops"])
+def test_processors_that_know_less_choose_the_same(
+    background: Background, gallery: Any, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    if not VNNI:
-        pytest.skip("this processor has no AVX-512 VNNI")
+    if not pieces.PIECES or (kind == "avx2" and not pieces.VNNI):
+        pytest.skip("this processor knows no more: the other tests ran so")
     requests = asked(2)
     by_vectors = [np.sort(fast_engine._sketched(gallery, request, 10)) for request in requests]
-    monkeypatch.setattr(sketch_kernel, "VNNI", False)
+    if kind == "avx2":
+        monkeypatch.setattr(pieces, "VNNI", False)
+        monkeypatch.setattr(pieces, "_BYTES", 32)
+    else:
+        monkeypatch.setattr(sketch_kernel, "PIECES", False)
     plain: Any = sketch_kernel.scan_compact.py_func  # type: ignore[attr-defined]
-    import numba
-
     monkeypatch.setattr(sketch_kernel, "scan_compact", numba.njit(plain))
     for request, rows in zip(requests, by_vectors, strict=True):
-        loops = fast_engine._sketched(gallery, request, 10)
-        assert len(np.intersect1d(loops, rows)) >= len(rows) - 2  # float32 sums in another order
+        others = fast_engine._sketched(gallery, request, 10)
+        assert len(np.intersect1d(others, rows)) >= len(rows) - 2  # float32 sums in another order
 
 
 def test_threads_that_share_a_search_find_what_one_finds(

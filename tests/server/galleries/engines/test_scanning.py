@@ -105,12 +105,14 @@ def test_few_rows_are_kept_when_people_differ(together: int) -> None:
     assert all(10 <= len(found) < 200 for found in candidates(snapshot, requests))
 
 
-def test_plain_loops_and_tiles_give_the_products_that_are_corrected_for() -> None:
+def test_plain_loops_and_instructions_give_the_same_products() -> None:
     rng = np.random.default_rng(2)
     codes = rng.integers(-127, 128, (70, 200), dtype=np.int8)
-    queries = np.zeros((8, 264), np.int8)
+    queries = np.zeros((8, 264), np.int16)
     queries[:, 10:150] = rng.integers(-127, 128, (8, 140))
     queries[:, 190:200] = rng.integers(-127, 128, (8, 10))
+    queries[0, 10:16] = 127  # the largest sums of neighbours
+    codes[:9, 10:16] = [[127], [-127], [-127], [127], [0], [1], [-1], [127], [-127]]
     spans = np.array([[10, 150], [190, 200]])
     tiles = np.array([[10, 3]])  # the last step covers the second span too
     rows = np.array([0, 5, 3, *range(8, 70)], np.int32)
@@ -119,14 +121,20 @@ def test_plain_loops_and_tiles_give_the_products_that_are_corrected_for() -> Non
     spill = np.zeros(264, np.int8)
     for begin in (0, 3):
         chunk = rows[begin : begin + 64]
-        expected = queries[:, :200].astype(np.int32) @ (codes[chunk].astype(np.int32) + 128).T
+        expected = queries[:, :200].astype(np.int32) @ codes[chunk].astype(np.int32).T
         scan_kernel._multiply_plainly(codes, chunk, queries, spans, products)
         np.testing.assert_array_equal(products[:, : len(chunk)], expected)
-        if scan_kernel.VNNI:
+        scan_kernel._find_addresses(codes, rows, begin, tiles, spill, addresses)
+        if scan_kernel.IN_FOURS:
+            fine = 64 * queries[:1]
             products[:] = 0
-            scan_kernel._find_addresses(codes, rows, begin, tiles, spill, addresses)
-            scan_kernel._multiply_in_tiles(addresses, len(chunk), queries, tiles, products)
-            np.testing.assert_array_equal(products[:, : len(chunk)], expected)
+            scan_kernel._multiply_in_fours(addresses, len(chunk), fine, tiles, products)
+            np.testing.assert_array_equal(products[0, : len(chunk)], 64 * expected[0])
+        if scan_kernel.IN_TILES:
+            products[:] = 0
+            scan_kernel._multiply_in_tiles(addresses, len(chunk), queries.astype(np.int8), tiles, products)
+            shift = scan_kernel.SHIFT * queries.sum(axis=1, dtype=np.int32)[:, None]
+            np.testing.assert_array_equal(products[:, : len(chunk)] - shift, expected)
 
 
 def test_only_what_some_query_shows_is_multiplied() -> None:
