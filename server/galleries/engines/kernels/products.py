@@ -103,7 +103,7 @@ def sums_of_four(builder: Any, totals: list[Any]) -> Any:
         return builder.add(*(_shuffled(builder, x, y, places) for places in halves))
 
     pairs = [merged(totals[i], totals[i + 1], [0, lanes, 1, lanes + 1], [2, lanes + 2, 3, lanes + 3]) for i in (0, 2)]
-    fours = merged(*pairs, [0, 1, lanes, lanes + 1], [2, 3, lanes + 2, lanes + 3])
+    fours = merged(pairs[0], pairs[1], [0, 1, lanes, lanes + 1], [2, 3, lanes + 2, lanes + 3])
     while (width := fours.type.count // 2) >= 4:
         low, high = list(range(width)), list(range(width, 2 * width))
         fours = builder.add(_shuffled(builder, fours, fours, low), _shuffled(builder, fours, fours, high))
