@@ -6,6 +6,7 @@ a query as often as there are rows. Where registers are few, the queries take tu
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 from llvmlite import ir
@@ -20,21 +21,28 @@ STEP = 64
 """Codes of one step: a span of parts is multiplied in whole steps, beyond its end by zeros of the query."""
 
 
-def _emit(builder: Any, how: Any, arguments: Any, queries: range, fetched: bool) -> None:
-    """Multiplies the four rows with these of the queries; the arguments are those of `multiply_tile`."""
-    rows, ahead, first_query, stride, spans, count, out, out_stride = arguments
+def _emit(builder: Any, how: Any, arguments: Any, rows: range, queries: range, fetched: bool) -> list[list[Any]]:
+    """Multiplies these of the rows with these of the queries; the arguments are those of `multiply_tile`.
+
+    Returns:
+        For each query and row a vector whose sum is the product.
+    """
+    row_addresses, ahead, first_query, stride, spans, count, _, _ = arguments
     fetch = prefetching(builder)
     kind = ir.VectorType(INT, how.lanes)
     zeros = ir.Constant(kind, [0] * how.lanes)
+    pieces = range(0, STEP, how.piece)
+    # A product alone is made in several sums: in one, each addition would wait for the last.
+    chains = len(pieces) if len(rows) == len(queries) == 1 else 1
 
     def number(address: Any, index: Any) -> Any:
         return builder.load(builder.gep(builder.inttoptr(address, LONG.as_pointer()), [index]))
 
-    bases = [number(rows, LONG(r)) for r in range(ROWS)]
-    nexts = [number(ahead, LONG(r)) for r in range(ROWS)] if fetched else []
+    bases = [number(row_addresses, LONG(r)) for r in rows]
+    nexts = [number(ahead, LONG(r)) for r in rows] if fetched else []
     sources = [builder.add(first_query, builder.mul(stride, LONG(q))) for q in queries]
-    sums = [[cgutils.alloca_once_value(builder, zeros) for _ in range(ROWS)] for _ in queries]
-    for slot in (slot for line in sums for slot in line):
+    sums = [[[cgutils.alloca_once_value(builder, zeros) for _ in range(chains)] for _ in rows] for _ in queries]
+    for slot in (slot for line in sums for chain in line for slot in chain):
         builder.store(zeros, slot)  # an alloca is made once, however often the tile runs
     with cgutils.for_range(builder, count) as span:
         at = builder.mul(span.index, LONG(2))
@@ -43,17 +51,20 @@ def _emit(builder: Any, how: Any, arguments: Any, queries: range, fetched: bool)
             begin = builder.add(first, builder.mul(step.index, LONG(STEP)))
             for base in nexts:
                 fetch(builder.add(base, begin))
-            for piece in range(0, STEP, how.piece):
+            for place, piece in enumerate(pieces):
                 offset = builder.add(begin, LONG(piece))
                 codes = [how.row(builder, builder.add(base, offset)) for base in bases]
                 for source, line in zip(sources, sums, strict=True):
                     query = how.query(builder, source, offset)
-                    for code, slot in zip(codes, line, strict=True):
+                    for code, chain in zip(codes, line, strict=True):
+                        slot = chain[place % chains]
                         builder.store(how.add(builder, builder.load(slot), code, query), slot)
-    for q, line in zip(queries, sums, strict=True):
-        four = sums_of_four(builder, [builder.load(slot) for slot in line])
-        address = builder.add(out, builder.mul(out_stride, LONG(4 * q)))
-        builder.store(four, builder.inttoptr(address, four.type.as_pointer())).align = 4
+    return [[reduce(builder.add, [builder.load(slot) for slot in chain]) for chain in line] for line in sums]
+
+
+def _store(builder: Any, totals: list[Any], address: Any) -> None:
+    four = sums_of_four(builder, totals)
+    builder.store(four, builder.inttoptr(address, four.type.as_pointer())).align = 4
 
 
 @intrinsic
@@ -74,7 +85,11 @@ def multiply_tile(  # type: ignore[no-untyped-def]
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         turn = min(QUERIES, how.registers // 2 // ROWS)
         for first in range(0, QUERIES, turn):
-            _emit(builder, how, arguments, range(first, first + turn), fetched=first == 0)
+            queries = range(first, first + turn)
+            for q, totals in zip(
+                queries, _emit(builder, how, arguments, range(ROWS), queries, first == 0), strict=True
+            ):
+                _store(builder, totals, builder.add(arguments[-2], builder.mul(arguments[-1], LONG(4 * q))))
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 8), generate
@@ -82,12 +97,16 @@ def multiply_tile(  # type: ignore[no-untyped-def]
 
 @intrinsic
 def multiply_four(typing_context, rows, ahead, query, spans, count, out):  # type: ignore[no-untyped-def]
-    """``out[r] = <row r, query>`` for four rows and one query of int16 codes; otherwise as `multiply_tile`."""
+    """``out[r] = <row r, query>`` for four rows and one query of int16 codes; otherwise as `multiply_tile`.
+
+    The rows are gone through one after another, which is how a memory is read fastest.
+    """
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         rows, ahead, query, spans, count, out = arguments
-        several = (rows, ahead, query, LONG(0), spans, count, out, LONG(0))
-        _emit(builder, ALONE, several, range(1), fetched=True)
+        tile = (rows, ahead, query, LONG(0), spans, count, out, LONG(0))
+        each = [_emit(builder, ALONE, tile, range(r, r + 1), range(1), True) for r in range(ROWS)]
+        _store(builder, [totals[0][0] for totals in each], out)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 6), generate
