@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.soak.steady import GROWTH, Course, noting, steady
+from tests.soak.steady import GROWTH, Arrivals, Course, noting, steady
 
 
 def test_searches_among_adds_and_erases_fail_never_and_leave_nothing_behind(tmp_path: Path) -> None:
@@ -34,3 +34,22 @@ def test_a_leak_and_a_slowdown_are_told_from_a_steady_course() -> None:
     broken = course(flat, [0.1] * 10)
     broken.errors["INTERNAL"] += 1
     assert not broken.sound
+    paused = course(flat, [0.1] * 10)
+    paused.left_out = 1
+    assert not paused.sound
+
+
+def test_what_was_due_while_the_machine_stood_still_does_not_come_at_once() -> None:
+    arrivals = Arrivals(rate=100.0, begin=5.0)
+    now = 5.0
+    for _ in range(2000):
+        now = max(now, arrivals.due)
+        assert arrivals.arrive(now) <= now
+    assert 15 < now < 35
+    late = now + 0.5  # a short delay is the server's fault as much as anybody's: all that was due is asked
+    assert arrivals.arrive(late) < late
+    assert arrivals.left_out == 0
+    still = arrivals.due + 3.0
+    assert arrivals.arrive(still) == still
+    assert 295 <= arrivals.left_out <= 300
+    assert still < arrivals.due < still + 1
