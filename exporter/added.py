@@ -34,7 +34,8 @@ def add_precisions(
 
     Raises:
         GateFailed: a precision does not rank as the reference does; nothing was written.
-        BundleError: no bundle, or one without a reference. GateError: this machine draws the gate's people otherwise.
+        BundleError: no bundle, or one without a reference. GateError: this machine draws many of the
+            gate's people otherwise.
         CalibrationError: no calibration images. ValueError: a default precision that the bundle would not have.
     """
     bundle = open_bundle(source)
@@ -42,9 +43,8 @@ def add_precisions(
     if default_precision not in held:
         raise ValueError(f"the default precision is {default_precision}, but the bundle would have {sorted(held)}")
     reference, golden = Reference.in_bundle(bundle), bundle.golden()
-    fixture = Fixture(reference.queries, reference.seed)
-    people = fixture.images(bundle.preprocessing, progress=progress)
-    reference.check(people)
+    people = Fixture(reference.queries, reference.seed).images(bundle.preprocessing, progress=progress)
+    fixture = reference.fixture(people)
     trial = Trial(
         bundle.graph,
         bundle.preprocessing,

@@ -39,7 +39,7 @@ class Trial:
     preprocessing: Preprocessing
     fixture: Fixture
     people: NDArray[np.uint8]
-    """The fixture's images."""
+    """All of the fixture's images."""
     reference: Reference
     """What the checkpoint said of them."""
     images: NDArray[np.uint8]
@@ -147,7 +147,7 @@ def _judge(
     allowed = limits.get(precision, DEFAULTS[precision].limits)
     tolerance = GoldenTolerance() if precision == "float32" else _tolerance(trial, extract)
     entry = PrecisionEntry(golden=tolerance, limits=allowed, kept_in_float=tuple(kept), figures=(figures,))
-    verdict = Verdict(figures, allowed)
+    verdict = Verdict(figures, allowed, len(trial.fixture.left_out))
     layers: list[LayerError] = []
     if not verdict.passed and precision != "float32":
         layers = layer_errors(trial.graph, graph, np.ascontiguousarray(trial.images))

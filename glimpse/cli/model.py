@@ -196,5 +196,6 @@ def _verify_gate(session: Session, queries: int | None, found: dict[str, Any]) -
         "limits": verdict.limits.model_dump(),
         "problems": list(verdict.problems),
         "passed": verdict.passed,
+        "images_left_out": verdict.left_out,
     }
     return [f"{session.precision} on {session.provider}: {problem}" for problem in verdict.problems]

@@ -27,6 +27,8 @@ class Verdict:
 
     figures: GateFigures
     limits: GateLimits
+    left_out: int = 0
+    """Images that this machine draws otherwise than the one of the reference."""
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -46,6 +48,8 @@ class Verdict:
             f"Rank-1 {figures.reference_rank1:.2%}",
             f"  {'part':<14}{'least cosine':>14}{'visibility off':>16}",
         ]
+        if self.left_out:
+            found.insert(1, f"  {self.left_out} images are left out: this machine draws them with other pixels")
         for part, cosine in figures.min_cosine.items():
             differs = figures.max_visibility_difference[part]
             bad = not (cosine >= limits.min_cosine and differs <= limits.max_visibility_difference)
@@ -88,19 +92,21 @@ def measure(
 
     Args:
         extract: uint8 ``(N, H, W, 3)`` to part features.
-        images: the fixture's.
-        reference: the trained model's features of them.
+        images: all of the fixture's.
+        reference: the trained model's features of them all.
         precision, provider: what they are called in the figures.
         progress: called after every batch, in images.
 
     Raises:
         ValueError: features of another schema.
     """
-    features = run_in_batches(extract, images, progress).stored()  # as the reference is
+    rows = fixture.rows
+    features = run_in_batches(extract, images, progress, rows).stored()  # as the reference is
+    reference = reference[rows]
     schema = reference.schema
     if not schema.same_layout(features.schema):
         raise ValueError(f"the reference has parts {schema.describe()}, the model {features.schema.describe()}")
-    some = np.array(images[:MATES])
+    some = images[rows[:MATES]]
     together, alone = extract(some), [extract(some[row : row + 1]) for row in range(len(some))]
     mates = max(
         float(np.abs(together.vectors - np.concatenate([one.vectors for one in alone])).max()),
@@ -137,14 +143,13 @@ def judge(
 
     Raises:
         BundleError: the bundle carries no reference.
-        GateError: the reference cannot be read, is smaller, or is not of the images that this machine draws.
+        GateError: the reference cannot be read, is smaller, or is of other images than this machine draws.
     """
     reference = Reference.in_bundle(session.bundle)
     if queries is not None:
         reference = reference.first(queries)
-    fixture = Fixture(reference.queries, reference.seed)
-    images = fixture.images(session.bundle.preprocessing, progress=drawing)
-    reference.check(images)
+    images = Fixture(reference.queries, reference.seed).images(session.bundle.preprocessing, progress=drawing)
+    fixture = reference.fixture(images)
     figures = measure(
         session.run,
         images,
@@ -154,7 +159,7 @@ def judge(
         provider=session.provider,
         progress=progress,
     )
-    return Verdict(figures, session.bundle.manifest.entry(session.precision).limits)
+    return Verdict(figures, session.bundle.manifest.entry(session.precision).limits, len(fixture.left_out))
 
 
 def weighted_cosines(reference: PartFeatures, features: PartFeatures) -> list[float]:
@@ -174,13 +179,19 @@ def weighted_cosines(reference: PartFeatures, features: PartFeatures) -> list[fl
     return least
 
 
-def run_in_batches(extract: Extract, images: NDArray[np.uint8], progress: Progress | None) -> PartFeatures:
-    """The features of all images, in batches of 16."""
+def run_in_batches(
+    extract: Extract,
+    images: NDArray[np.uint8],
+    progress: Progress | None,
+    rows: NDArray[np.int64] | None = None,
+) -> PartFeatures:
+    """The features of all images, or of some rows of them, in batches of 16."""
+    rows = np.arange(len(images)) if rows is None else rows
     pieces = []
-    for start in range(0, len(images), BATCH):
-        pieces.append(extract(np.array(images[start : start + BATCH])))  # a copy: the cache is read-only
+    for start in range(0, len(rows), BATCH):
+        pieces.append(extract(images[rows[start : start + BATCH]]))  # a copy: the cache is read-only
         if progress:
-            progress(min(start + BATCH, len(images)), len(images))
+            progress(min(start + BATCH, len(rows)), len(rows))
     return PartFeatures.concatenate(pieces)
 
 

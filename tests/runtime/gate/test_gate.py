@@ -133,11 +133,30 @@ def test_more_queries_than_the_reference_has_are_refused(bundle: Bundle) -> None
         judge(open_session(bundle, "cpu", 1), queries=400)
 
 
-def test_a_machine_that_draws_other_people_is_told_so(bundle: Bundle, images: NDArray[np.uint8]) -> None:
+def test_what_a_machine_draws_otherwise_is_not_asked_about(
+    bundle: Bundle, images: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = np.array(images)
+    other[7] = 255 - other[7]
+    monkeypatch.setattr(Fixture, "images", lambda *args, **kwargs: other)
+    verdict = judge(open_session(bundle, "cpu", 1))
+    assert verdict.passed
+    assert verdict.left_out == 1
+    assert (verdict.figures.queries, verdict.figures.gallery) == (39, 20)
+    assert "1 images are left out: this machine draws them with other pixels" in verdict.lines()[1]
+
+
+def test_a_machine_that_draws_many_people_otherwise_is_told_so(bundle: Bundle, images: NDArray[np.uint8]) -> None:
     other = np.array(images)
     other[7, 3, 3, 1] ^= 1
-    with pytest.raises(GateError, match="1 of 60 generated people are drawn differently here"):
-        Reference.in_bundle(bundle).check(other)
+    fixture = Reference.in_bundle(bundle).fixture(other)
+    assert fixture.left_out == (7,)
+    assert 7 not in fixture.rows
+    assert len(fixture.rows) == len(fixture.identity) == len(fixture.is_query) == 59
+    assert (fixture.identity[7], fixture.is_query[7]) == (1, True)
+    other[8, 3, 3, 1] ^= 1
+    with pytest.raises(GateError, match="2 of 60 generated people are drawn differently here"):
+        Reference.in_bundle(bundle).fixture(other)
 
 
 def test_a_bundle_without_a_reference_is_told_what_to_do(tmp_path: Path) -> None:
