@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.report import Report, Row
+from glimpse.runtime.onnx_graph import WIDE_SUMS
 from glimpse.runtime.threads import available_cores
 
 # The part model on the small backbone that recipes use, and the strong baseline on ResNet-50, both at 256 x 128.
@@ -145,6 +146,7 @@ def _session(graph: bytes) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = available_cores()
+    options.add_session_config_entry(*WIDE_SUMS)
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 

@@ -30,6 +30,7 @@ from benchmarks.report import Report, Row
 from exporter.export import GateFailed, export
 from exporter.variants import Judged
 from glimpse.precision import DEFAULTS, FILES, GateFigures, Precision
+from glimpse.runtime.onnx_graph import WIDE_SUMS
 from glimpse.runtime.threads import available_cores
 
 PROTOCOL = Protocol(
@@ -176,6 +177,7 @@ def _latencies(tried: dict[Precision, Tried]) -> dict[Precision, tuple[float, fl
     """Precision -> ms of the fastest call at batch 1 and 8, because a busy machine only adds; they take turns."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = available_cores()
+    options.add_session_config_entry(*WIDE_SUMS)
     options.log_severity_level = 3
     sessions = {
         name: onnxruntime.InferenceSession(each.graph, options, providers=["CPUExecutionProvider"])

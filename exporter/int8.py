@@ -1,8 +1,8 @@
 """int8 by static quantisation: QDQ, weights S8 per channel, activations U8 with ranges from calibration images.
 
 Static, because with dynamic ranges an image's embedding depends on its batch mates. U8 x S8, because that is what
-VNNI multiplies (S8 x S8 measured 2.6 times slower on such a CPU). On a CPU without VNNI products of U8 and S8 can
-saturate; the golden samples and the gate tell.
+VNNI multiplies (S8 x S8 measured 2.6 times slower on such a CPU). On a CPU without VNNI sums of such products overflow,
+so a session there multiplies U8 x U8 (`glimpse.runtime.onnx_graph.WIDE_SUMS`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from exporter.groups import WEIGHTED, layer_groups, nodes_between, nodes_of
 from exporter.rewrites import rewrite
+from exporter.unsharing import unshare_weights
 from glimpse.images import decode_image
 from glimpse.people import PeopleGenerator
 from glimpse.preprocessing import Preprocessing
@@ -73,6 +74,7 @@ class Int8Builder:
             extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
         )
         quantizer.quantize_model()
+        unshare_weights(quantizer.model.model)
         return bytes(quantizer.model.model.SerializeToString())
 
 

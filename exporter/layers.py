@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from glimpse.runtime.onnx_graph import WIDE_SUMS
+
 
 @dataclass(frozen=True)
 class LayerError:
@@ -61,6 +63,7 @@ def _outputs(model: object, names: list[str], images: NDArray[np.uint8]) -> list
     present = {value.name for value in shown.graph.output}
     shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
     options = onnxruntime.SessionOptions()
+    options.add_session_config_entry(*WIDE_SUMS)
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return [np.asarray(output, np.float64) for output in session.run(names, {"images": images})]

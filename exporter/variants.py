@@ -20,6 +20,7 @@ from glimpse.preprocessing import Preprocessing
 from glimpse.runtime import available_cores, compare
 from glimpse.runtime.gate import Fixture, Reference, Verdict, measure, run_in_batches
 from glimpse.runtime.gate.fixture import Progress
+from glimpse.runtime.onnx_graph import WIDE_SUMS
 
 SEARCH_QUERIES = 80
 ENOUGH = (0.8, 0.5, 0.25)
@@ -171,6 +172,7 @@ def extractor(graph: bytes, schema: PartSchema) -> Extract:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = available_cores()
+    options.add_session_config_entry(*WIDE_SUMS)
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 

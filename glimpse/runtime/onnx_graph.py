@@ -12,6 +12,9 @@ from glimpse.parts import Float32
 from glimpse.precision import Precision
 from glimpse.runtime.providers import Infer, Provider, ProviderError, ProviderMissing, execution_providers
 
+WIDE_SUMS = ("session.x64quantprecision", "1")
+"""A session's entry that has int8 weights multiplied as U8 where U8 x S8 would overflow: on x64 without VNNI."""
+
 
 def open_graph(provider: Provider, bundle: Bundle, precision: Precision, threads: int) -> Infer:
     """Opens the graph of ``precision`` on ``provider`` and makes sure that it is the one in use.
@@ -65,6 +68,7 @@ def _options(onnxruntime: Any, threads: int) -> Any:
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     # Idle model threads that spin would take the cores from decoding, search and the event loop.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry(*WIDE_SUMS)
     options.log_severity_level = 3
     return options
 
