@@ -25,6 +25,9 @@ class GoldenReport:
     """Largest absolute difference of any visibility."""
     samples: int
     tolerance: GoldenTolerance
+    batch_mate_difference: float = 0.0
+    """How far any output of a sample moved with the samples beside it; measured for int8 only."""
+    max_batch_mate_difference: float = 1e-3
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -39,6 +42,12 @@ class GoldenReport:
             found.append(
                 f"a visibility differs by {self.max_visibility_difference:.4f} from its golden sample, "
                 f"at most {limits.max_visibility_difference} is allowed"
+            )
+        if not self.batch_mate_difference <= self.max_batch_mate_difference:
+            found.append(
+                f"features depend on their batch mates: they move by {self.batch_mate_difference:.2g}, at most "
+                f"{self.max_batch_mate_difference:g} is allowed (int8 sums overflow in a runtime that is not made for "
+                "this processor; choose another provider or precision)"
             )
         return tuple(found)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,10 +59,22 @@ class Session:
             self.run(np.zeros((size, *self._shape), np.uint8))
 
     def verify(self) -> GoldenReport:
-        """Runs the bundle's golden images and compares."""
-        golden = self.bundle.golden()
-        tolerance = self.bundle.manifest.entry(self.precision).golden
-        return compare(golden.features, self.run(golden.images), tolerance)
+        """Runs the bundle's golden images and compares; in int8 each of them also alone, with itself in the batch."""
+        golden, entry = self.bundle.golden(), self.bundle.manifest.entry(self.precision)
+        together = self.run(golden.images)
+        report = compare(golden.features, together, entry.golden)
+        if self.precision != "int8":
+            return report
+        alone = PartFeatures.concatenate([self.run(golden.images[row : row + 1]) for row in range(len(together))])
+        moved = max(
+            float(np.abs(alone.vectors - together.vectors).max(initial=0.0)),
+            float(np.abs(alone.visibility - together.visibility).max(initial=0.0)),
+        )
+        return replace(
+            report,
+            batch_mate_difference=moved,
+            max_batch_mate_difference=entry.limits.max_batch_mate_difference,
+        )
 
     def _check(self, rows: int, vectors: Float32, visibility: Float32) -> None:
         """The rules of `PartFeatures` in three array operations: this runs once a batch, on the hot path."""
@@ -99,7 +112,7 @@ def open_session(
     Raises:
         ProviderError: the provider is unknown, missing or not really in use, or does not compute in this precision.
         BundleError: the bundle has no graph of this precision.
-        GoldenMismatch: its results are too far from the golden samples.
+        GoldenMismatch: its results are too far from the golden samples, or in int8 depend on their batch mates.
         SessionError: its results are not part features at all.
     """
     threads = threads or available_cores()

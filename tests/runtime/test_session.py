@@ -13,7 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from glimpse.bundle import Bundle
-from glimpse.parts import PartFeatures
+from glimpse.parts import Float32, PartFeatures
+from glimpse.precision import Precision
 from glimpse.runtime import GoldenMismatch, ProviderError, Session, SessionError, open_session
 from glimpse.runtime.providers import PROVIDERS, execution_providers
 from tests.bundles import HEIGHT, SCHEMA, WIDTH, person, tiny_bundle
@@ -183,6 +184,24 @@ def test_output_that_is_not_part_features_is_refused(bundle: Bundle, damage: str
     session = Session(bundle, "cpu", 1, infer)
     with pytest.raises(SessionError, match="the model gave"):
         session.run(np.stack([person(1), person(2)]))
+
+
+@pytest.mark.parametrize(("precision", "refused"), [("int8", True), ("float32", False)])
+def test_int8_that_depends_on_batch_mates_does_not_pass(bundle: Bundle, precision: Precision, refused: bool) -> None:
+    """What sums that overflow do: an image alone comes out otherwise than in a batch."""
+    real = open_session(bundle, "cpu", 1)
+
+    def infer(images: NDArray[np.uint8]) -> tuple[Float32, Float32]:
+        features = real.run(images)
+        visibility = features.visibility.copy()
+        visibility[:, ~features.schema.always_visible] *= 0.99 if len(images) == 1 else 1.0
+        return features.vectors, visibility
+
+    report = Session(bundle, "cpu", 1, infer, precision).verify()
+    assert report.passed is not refused
+    if refused:
+        assert 1e-3 < report.batch_mate_difference <= 0.011
+        assert any("features depend on their batch mates: they move by 0.0" in problem for problem in report.problems)
 
 
 def fake_openvino(bundle: Bundle) -> types.ModuleType:
