@@ -80,9 +80,9 @@ def multiply_tile(  # type: ignore[no-untyped-def]
         spans: address of ``count`` pairs (first code, steps).
         out: address of int32 ``(4, out_stride)``.
     """
-    how: Any = TOGETHER  # a kernel that calls this where it is None does not compile
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        how: Any = TOGETHER  # a kernel that calls this where it is None does not compile
         turn = min(QUERIES, how.registers // 2 // ROWS)
         for first in range(0, QUERIES, turn):
             queries = range(first, first + turn)
