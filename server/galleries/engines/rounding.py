@@ -15,12 +15,11 @@ from server.galleries.engines.scoring import WeightedQuery
 from server.galleries.items import Int64
 
 TILE, STEP = 4, 64
-"""Queries and bytes that the kernel multiplies at a time; rows of zeros fill up."""
+"""Queries and codes that the kernel multiplies at a time; rows of zeros fill up."""
 LEVELS = 127
 """Of the codes of rows."""
 FINE_LEVELS = 8191
 _LARGEST_SUM = 2**31 - 1
-_FLIPPED = 128
 _CAREFUL = 1 + 2.0**-40
 """Sums of float64 are off by less."""
 
@@ -29,7 +28,7 @@ _CAREFUL = 1 + 2.0**-40
 class RoundedQueries:
     """The arguments of `kernels.scan.scan_block` that are of the queries, in its order."""
 
-    codes: NDArray[np.int8]
+    coarse: NDArray[np.int8]
     fine: NDArray[np.int16]
     spans: Int64
     tiles: Int64
@@ -41,19 +40,21 @@ class RoundedQueries:
 
     def arguments(self) -> tuple[Any, ...]:
         return (
-            *(self.codes, self.fine, self.spans, self.tiles),
+            *(self.coarse, self.fine, self.spans, self.tiles),
             *(self.alpha, self.shown, self.optional, self.numbers, self.prior),
         )
 
 
 def round_queries(schema: PartSchema, queries: Sequence[WeightedQuery]) -> RoundedQueries:
-    """Codes of the queries: fine ones for one alone, which costs nothing while the memory is what is waited for."""
+    """Codes of the queries: fine ones, unless there are several and this processor is so much better at coarse ones."""
+    from server.galleries.engines.kernels import products
+
     vectors = np.stack([query.vector for query in queries])  # [Q, sum D]
-    alone = len(queries) == 1
+    coarse = products.COARSE and len(queries) > 1
     # The kernel's sums are int32: of row codes up to 127, or of unsigned ones up to 255.
     largest = min(FINE_LEVELS, _LARGEST_SUM // (LEVELS * schema.width))
-    if not alone:
-        largest = min(LEVELS, _LARGEST_SUM // ((LEVELS + _FLIPPED) * schema.width))
+    if coarse:
+        largest = min(LEVELS, _LARGEST_SUM // ((LEVELS + products.SHIFT) * schema.width))
     peak = np.abs(vectors).max(axis=1)
     step = np.where(peak > 1e-300, peak / largest, 1.0)
     rounded = np.clip(np.rint(vectors / step[:, None]), -largest, largest)
@@ -71,16 +72,12 @@ def round_queries(schema: PartSchema, queries: Sequence[WeightedQuery]) -> Round
         ],
         axis=1,
     )
-    codes = np.zeros((-(-len(queries) // TILE) * TILE, schema.width + STEP), np.int8)
-    if not alone:
-        codes[: len(queries), : schema.width] = rounded
-    fine = np.zeros((int(alone), schema.width + STEP), np.int16)
-    if alone:
-        fine[:, : schema.width] = rounded
+    codes = np.zeros((-(-len(queries) // TILE) * TILE, schema.width + STEP), np.int8 if coarse else np.int16)
+    codes[: len(queries), : schema.width] = rounded
     spans = _spans(schema, (vectors != 0).any(axis=0))
     return RoundedQueries(
-        codes=codes,
-        fine=fine,
+        coarse=codes if coarse else np.empty((0, codes.shape[1]), np.int8),
+        fine=np.empty((0, codes.shape[1]), np.int16) if coarse else codes,
         spans=spans,
         tiles=_tiles(spans),
         alpha=np.stack([query.alpha for query in queries]),

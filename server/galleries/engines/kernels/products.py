@@ -3,8 +3,8 @@
 ``vpdpbusd`` multiplies 64 unsigned bytes with 64 signed ones and adds neighbours in fours to 16 sums. Codes of rows are
 made unsigned by adding 128 (flipping their highest bit), which adds ``128 * sum(query)`` to each product; the caller
 takes that away. AVX2 has no product of bytes that cannot overflow, so ``vpmaddwd`` multiplies 16 shorts, made of the
-bytes, and adds neighbours in pairs to 8 sums. Written as LLVM instructions because no loop that Numba compiles becomes
-these.
+bytes, with the shorts of a query and adds neighbours in pairs to 8 sums. Written as LLVM instructions because no loop
+that Numba compiles becomes these.
 """
 
 from __future__ import annotations
@@ -55,9 +55,8 @@ class ByBytes:
 
 @dataclass(frozen=True)
 class ByShorts:
-    """``vpmaddwd``: 16 codes of a row with 16 codes of a query, of one or of two bytes."""
+    """``vpmaddwd``: 16 codes of a row, made shorts, with 16 int16 codes of a query."""
 
-    query_bytes: int
     piece = 16
     lanes = 8
     registers = 16
@@ -67,9 +66,7 @@ class ByShorts:
         return builder.sext(load(builder, address, ir.VectorType(BYTE, self.piece)), shorts)
 
     def query(self, builder: Any, address: Any, offset: Any) -> Any:
-        if self.query_bytes == 1:
-            return self.row(builder, builder.add(address, offset))
-        there = builder.add(address, builder.mul(offset, LONG(self.query_bytes)))
+        there = builder.add(address, builder.mul(offset, LONG(SHORT.width // BYTE.width)))
         return load(builder, there, ir.VectorType(SHORT, self.piece))
 
     def add(self, builder: Any, total: Any, row: Any, query: Any) -> Any:
@@ -80,10 +77,14 @@ class ByShorts:
 
 Instructions = ByBytes | ByShorts
 
-TOGETHER: Instructions | None = ByBytes() if VNNI else ByShorts(1) if AVX2 else None
-"""What multiplies rows with several queries of int8 codes; None: plain loops do."""
-ALONE: Instructions | None = ByShorts(2) if AVX2 else None
-"""What multiplies rows with one query of int16 codes."""
+ALONE: Instructions | None = ByShorts() if AVX2 else None
+"""What multiplies rows with one query; None: plain loops do."""
+TOGETHER: Instructions | None = ByBytes() if VNNI else ALONE
+"""What multiplies rows with several queries."""
+COARSE = VNNI
+"""Whether several queries have int8 codes. They let more rows pass than int16 codes do, but where there is ``vpdpbusd``
+they are multiplied so much sooner that it is worth it. A query alone waits for the memory and loses nothing by finer
+codes."""
 SHIFT = 128 if VNNI else 0
 """What `TOGETHER` adds to each code of a row."""
 

@@ -15,8 +15,15 @@ from numba import float32, float64, int8, int16, int32, int64, uint8
 from numpy.typing import NDArray
 
 from server.galleries.engines.kernels import given, kernel, part
-from server.galleries.engines.kernels.products import ALONE, SHIFT, TOGETHER
-from server.galleries.engines.kernels.tile import QUERIES, ROWS, STEP, multiply_four, multiply_tile
+from server.galleries.engines.kernels.products import ALONE, COARSE, SHIFT, TOGETHER
+from server.galleries.engines.kernels.tile import (
+    QUERIES,
+    ROWS,
+    STEP,
+    multiply_four,
+    multiply_tile,
+    multiply_tile_by_one,
+)
 
 CHUNK = 64
 """Rows of one step."""
@@ -90,19 +97,18 @@ def _multiply_plainly(codes: Array, rows: Array, queries: Array, spans: Array, o
 @part
 def _multiply_in_tiles(addresses: Array, count: int, queries: Array, tiles: Array, out: Array) -> None:
     """``out[q, r] = <row r + SHIFT, query q>``; addresses beyond ``count`` are of rows that may come next."""
+    stride = queries.shape[1] * queries.itemsize
+    many = len(queries) >= ROWS * QUERIES
     for r in range(0, count, ROWS):
         row, ahead = addresses.ctypes.data + 8 * r, addresses.ctypes.data + 8 * (r + AHEAD)
         for q in range(0, len(queries), QUERIES):
-            multiply_tile(
-                row,
-                ahead if q == 0 else row,
-                queries.ctypes.data + q * queries.shape[1],
-                queries.shape[1],
-                tiles.ctypes.data,
-                len(tiles),
-                out.ctypes.data + 4 * (q * out.shape[1] + r),
-                out.shape[1],
-            )
+            there, to = queries.ctypes.data + q * stride, out.ctypes.data + 4 * (q * out.shape[1] + r)
+            if many:  # each of the first tiles fetches one of the rows
+                one = ahead + 8 * (q // QUERIES) if q < ROWS * QUERIES else row
+                multiply_tile_by_one(row, one, there, stride, tiles.ctypes.data, len(tiles), to, out.shape[1])
+            else:
+                four = ahead if q == 0 else row
+                multiply_tile(row, four, there, stride, tiles.ctypes.data, len(tiles), to, out.shape[1])
 
 
 @part
@@ -205,8 +211,8 @@ def scan_block(
     rows: Array,
     masks: Array,
     begin: int,
-    queries: Array,
-    query: Array,
+    coarse: Array,
+    fine: Array,
     spans: Array,
     tiles: Array,
     alpha: Array,
@@ -227,8 +233,8 @@ def scan_block(
         first_row: the row of the gallery that is the block's first; kept rows are counted from the gallery's.
         rows: places in the block.
         masks: ``(Q, len(rows))``: which of them each query may return; empty when all of them.
-        queries: int8 codes ``(Q rounded up to a tile, W + 64)``, zeros where a query shows nothing.
-        query: finer codes ``(1, W + 64)`` of a query alone; ``(0, W + 64)`` when there are several.
+        coarse, fine: int8 and int16 codes ``(Q rounded up to a tile, W + 64)``, zeros where a query shows nothing; one
+            of them has no rows: ``fine`` for several queries if they are `COARSE`, else ``coarse``.
         spans: ``(S, 2)`` first and last columns of what some query shows; ``tiles``: first column and steps of 64.
         alpha, shown: ``(Q, P)`` weights and visibilities of the queries; ``optional``: ``(P,)``.
         numbers: ``(Q, 8)``, see above.
@@ -238,10 +244,10 @@ def scan_block(
     Returns:
         Where to go on: ``len(rows)``, or earlier when there was no room to keep rows.
     """
-    alone = len(query) > 0
-    shift = SHIFT if IN_TILES and not alone else 0
     count_queries, parts, room = len(sizes), len(visibility), kept.shape[1]
-    products = np.empty((max(count_queries, len(queries)), CHUNK), np.int32)
+    alone = count_queries == 1
+    shift = SHIFT if not alone else 0
+    products = np.empty((len(coarse) + len(fine), CHUNK), np.int32)
     addresses = np.empty(CHUNK + AHEAD, np.int64)
     spill = np.zeros(codes.shape[1] + STEP, np.int8)
     seen = np.zeros((parts, CHUNK), np.float32)
@@ -263,13 +269,15 @@ def scan_block(
         _find_addresses(codes, rows, begin, tiles, spill, addresses)
         if alone:
             if IN_FOURS:
-                _multiply_in_fours(addresses, m, query, tiles, products)
+                _multiply_in_fours(addresses, m, fine, tiles, products)
             else:
-                _multiply_plainly(codes, chunk, query, spans, products)
+                _multiply_plainly(codes, chunk, fine[:1], spans, products)
+        elif COARSE:
+            _multiply_in_tiles(addresses, m, coarse, tiles, products)
         elif IN_TILES:
-            _multiply_in_tiles(addresses, m, queries, tiles, products)
+            _multiply_in_tiles(addresses, m, fine, tiles, products)
         else:
-            _multiply_plainly(codes, chunk, queries[:count_queries], spans, products)
+            _multiply_plainly(codes, chunk, fine[:count_queries], spans, products)
         for r in range(m):
             row = chunk[r]
             bounds[0, r], bounds[1, r], bounds[2, r] = scale[row], residual[row], 0.50001 * scale[row] + 2.0**-99

@@ -21,8 +21,11 @@ STEP = 64
 """Codes of one step: a span of parts is multiplied in whole steps, beyond its end by zeros of the query."""
 
 
-def _emit(builder: Any, how: Any, arguments: Any, rows: range, queries: range, fetched: bool) -> list[list[Any]]:
+def _emit(builder: Any, how: Any, arguments: Any, rows: range, queries: range, fetched: range) -> list[list[Any]]:
     """Multiplies these of the rows with these of the queries; the arguments are those of `multiply_tile`.
+
+    Args:
+        fetched: which of the rows ahead are fetched meanwhile.
 
     Returns:
         For each query and row a vector whose sum is the product.
@@ -39,7 +42,7 @@ def _emit(builder: Any, how: Any, arguments: Any, rows: range, queries: range, f
         return builder.load(builder.gep(builder.inttoptr(address, LONG.as_pointer()), [index]))
 
     bases = [number(row_addresses, LONG(r)) for r in rows]
-    nexts = [number(ahead, LONG(r)) for r in rows] if fetched else []
+    nexts = [number(ahead, LONG(r)) for r in fetched]
     sources = [builder.add(first_query, builder.mul(stride, LONG(q))) for q in queries]
     sums = [[[cgutils.alloca_once_value(builder, zeros) for _ in range(chains)] for _ in rows] for _ in queries]
     for slot in (slot for line in sums for chain in line for slot in chain):
@@ -67,32 +70,39 @@ def _store(builder: Any, totals: list[Any], address: Any) -> None:
     builder.store(four, builder.inttoptr(address, four.type.as_pointer())).align = 4
 
 
-@intrinsic
-def multiply_tile(  # type: ignore[no-untyped-def]
-    typing_context, rows, ahead, queries, stride, spans, count, out, out_stride
-):
-    """``out[q, r] = <row r + SHIFT, query q>`` over the spans, for four of each; all arguments are int64.
+def _tile(fetched: int) -> Any:
+    """The intrinsic that multiplies a tile and fetches so many rows."""
 
-    Args:
-        rows: address of four addresses of rows.
-        ahead: address of four addresses of rows to fetch into the cache meanwhile.
-        queries: address of the first query's int8 codes; the next ones follow every ``stride`` bytes.
-        spans: address of ``count`` pairs (first code, steps).
-        out: address of int32 ``(4, out_stride)``.
-    """
+    @intrinsic
+    def multiply(typing_context, rows, ahead, queries, stride, spans, count, out, out_stride):  # type: ignore[no-untyped-def]
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            how: Any = TOGETHER  # a kernel that calls this where it is None does not compile
+            turn = min(QUERIES, how.registers // 2 // ROWS)
+            for first in range(0, QUERIES, turn):
+                queries = range(first, first + turn)
+                some = range(fetched if first == 0 else 0)
+                for q, totals in zip(queries, _emit(builder, how, arguments, range(ROWS), queries, some), strict=True):
+                    _store(builder, totals, builder.add(arguments[-2], builder.mul(arguments[-1], LONG(4 * q))))
+            return context.get_dummy_value()
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        how: Any = TOGETHER  # a kernel that calls this where it is None does not compile
-        turn = min(QUERIES, how.registers // 2 // ROWS)
-        for first in range(0, QUERIES, turn):
-            queries = range(first, first + turn)
-            for q, totals in zip(
-                queries, _emit(builder, how, arguments, range(ROWS), queries, first == 0), strict=True
-            ):
-                _store(builder, totals, builder.add(arguments[-2], builder.mul(arguments[-1], LONG(4 * q))))
-        return context.get_dummy_value()
+        return types.void(*[types.int64] * 8), generate
 
-    return types.void(*[types.int64] * 8), generate
+    return multiply
+
+
+multiply_tile = _tile(ROWS)
+"""``out[q, r] = <row r + SHIFT, query q>`` over the spans, for four of each; all arguments are int64.
+
+Args:
+    rows: address of four addresses of rows.
+    ahead: address of four addresses of rows to fetch into the cache meanwhile.
+    queries: address of the first query's codes, int8 where queries are `COARSE`, else int16; the next ones follow every
+        ``stride`` bytes.
+    spans: address of ``count`` pairs (first code, steps).
+    out: address of int32 ``(4, out_stride)``.
+"""
+multiply_tile_by_one = _tile(1)
+"""`multiply_tile` that fetches only the first row ahead: four at once are more than a processor has open."""
 
 
 @intrinsic
@@ -105,7 +115,7 @@ def multiply_four(typing_context, rows, ahead, query, spans, count, out):  # typ
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         rows, ahead, query, spans, count, out = arguments
         tile = (rows, ahead, query, LONG(0), spans, count, out, LONG(0))
-        each = [_emit(builder, ALONE, tile, range(r, r + 1), range(1), True) for r in range(ROWS)]
+        each = [_emit(builder, ALONE, tile, range(r, r + 1), range(1), range(r, r + 1)) for r in range(ROWS)]
         _store(builder, [totals[0][0] for totals in each], out)
         return context.get_dummy_value()
 

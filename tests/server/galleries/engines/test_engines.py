@@ -18,8 +18,8 @@ from server.galleries.engines import ENGINES, EngineSpec, open_engine
 from server.galleries.engines import exact as exact_engine
 from server.galleries.engines.base import Ranked, Request
 from server.galleries.engines.exact import ExactEngine
+from server.galleries.engines.kernels import products, tile
 from server.galleries.engines.kernels import scan as scan_kernel
-from server.galleries.engines.kernels import tile
 from server.galleries.engines.kernels.products import ByShorts
 from server.galleries.engines.scoring import weighted_query
 from server.galleries.items import make_batch
@@ -136,12 +136,14 @@ def test_questions_asked_together_get_the_rankings_of_the_oracle_too(
 
 @pytest.mark.parametrize("kind", ["avx2", "loops"])
 def test_processors_that_know_less_get_the_rankings_of_the_oracle_too(background: Background, kind: str) -> None:
-    if not scan_kernel.IN_TILES or (kind == "avx2" and not scan_kernel.SHIFT):
+    if not scan_kernel.IN_TILES or (kind == "avx2" and not scan_kernel.COARSE):
         pytest.skip("this processor knows no more: the tests above ran so")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scan_kernel, "SHIFT", 0)
+        patch.setattr(scan_kernel, "COARSE", False)
+        patch.setattr(products, "COARSE", False)
         if kind == "avx2":
-            patch.setattr(tile, "TOGETHER", ByShorts(1))
+            patch.setattr(tile, "TOGETHER", ByShorts())
             patch.setattr(scan_kernel, "_multiply_in_tiles", numba.njit(scan_kernel._multiply_in_tiles.py_func))
         else:
             patch.setattr(tile, "TOGETHER", None)

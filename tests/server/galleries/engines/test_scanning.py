@@ -116,12 +116,12 @@ def test_plain_loops_and_instructions_give_the_same_products() -> None:
     spans = np.array([[10, 150], [190, 200]])
     tiles = np.array([[10, 3]])  # the last step covers the second span too
     rows = np.array([0, 5, 3, *range(8, 70)], np.int32)
-    products = np.zeros((8, 64), np.int32)
     addresses = np.empty(64 + scan_kernel.AHEAD, np.int64)
     spill = np.zeros(264, np.int8)
     for begin in (0, 3):
         chunk = rows[begin : begin + 64]
         expected = queries[:, :200].astype(np.int32) @ codes[chunk].astype(np.int32).T
+        products = np.zeros((8, 64), np.int32)
         scan_kernel._multiply_plainly(codes, chunk, queries, spans, products)
         np.testing.assert_array_equal(products[:, : len(chunk)], expected)
         scan_kernel._find_addresses(codes, rows, begin, tiles, spill, addresses)
@@ -130,11 +130,16 @@ def test_plain_loops_and_instructions_give_the_same_products() -> None:
             products[:] = 0
             scan_kernel._multiply_in_fours(addresses, len(chunk), fine, tiles, products)
             np.testing.assert_array_equal(products[0, : len(chunk)], 64 * expected[0])
-        if scan_kernel.IN_TILES:
-            products[:] = 0
-            scan_kernel._multiply_in_tiles(addresses, len(chunk), queries.astype(np.int8), tiles, products)
-            shift = scan_kernel.SHIFT * queries.sum(axis=1, dtype=np.int32)[:, None]
-            np.testing.assert_array_equal(products[:, : len(chunk)] - shift, expected)
+        for count in (4, 8, 20) if scan_kernel.IN_TILES else ():
+            # Fine codes reach further than a byte.
+            times, kind = (1, np.int8) if scan_kernel.COARSE else (64, np.int16)
+            many = np.resize(times * queries, (count, 264)).astype(kind)
+            products = np.zeros((count, 64), np.int32)
+            scan_kernel._multiply_in_tiles(addresses, len(chunk), many, tiles, products)
+            shift = scan_kernel.SHIFT * many.sum(axis=1, dtype=np.int32)[:, None]
+            np.testing.assert_array_equal(
+                products[:, : len(chunk)] - shift, np.resize(times * expected, (count, len(chunk)))
+            )
 
 
 def test_only_what_some_query_shows_is_multiplied() -> None:
