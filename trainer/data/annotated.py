@@ -8,7 +8,7 @@ Coordinates are those of pixel centres, x to the right and y down. Knows no torc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 import cv2
@@ -61,7 +61,20 @@ class Annotated:
 
     def with_image(self, image: UInt8) -> Annotated:
         """Other pixels at the same places: colours, blur, noise."""
-        return replace(self, image=image)
+        return self._changed(image, self.maps, self.points, self.covered)
+
+    def _changed(
+        self,
+        image: UInt8,
+        maps: Mapping[str, UInt8],
+        points: NDArray[np.float32] | None,
+        covered: NDArray[np.bool_] | None,
+        growth: float = 1.0,
+    ) -> Annotated:
+        """What a change made of it, which is not checked again: a training image goes through half a dozen."""
+        made = object.__new__(Annotated)
+        made.__dict__.update(image=image, maps=maps, points=points, covered=covered, growth=self.growth * growth)
+        return made
 
     def warp(
         self,
@@ -88,13 +101,13 @@ class Annotated:
         points = self.points
         if points is not None:
             xy = points[:, :2] @ matrix[:, :2].T + matrix[:, 2]  # [J, 2]
-            points = _seen_within(np.concatenate([xy, points[:, 2:]], axis=1), height, width)
-        return Annotated(
+            points = _seen_within(xy, points[:, 2], height, width)
+        return self._changed(
             np.asarray(image, np.uint8),
             {name: moved(labels) for name, labels in self.maps.items()},
             points,
             None if self.covered is None else moved(self.covered.astype(np.uint8), mode).astype(np.bool_),
-            self.growth * abs(float(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0])),
+            abs(float(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0])),
         )
 
     def flip(self) -> Annotated:
@@ -102,12 +115,11 @@ class Annotated:
         points = self.points
         if points is not None:
             points = points * np.array([-1, 1, 1], np.float32) + np.array([self.size[1] - 1, 0, 0], np.float32)
-        return Annotated(
+        return self._changed(
             np.asarray(cv2.flip(self.image, 1), np.uint8),
             {name: np.asarray(cv2.flip(labels, 1), np.uint8) for name, labels in self.maps.items()},
             points,
             None if self.covered is None else np.ascontiguousarray(self.covered[:, ::-1]),
-            self.growth,
         )
 
     def resize(self, height: int, width: int) -> Annotated:
@@ -127,12 +139,12 @@ class Annotated:
             # Plain INTER_NEAREST takes each cell's top left pixel: half a stride away from where image and points are.
             return np.asarray(cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
 
-        return Annotated(
+        return self._changed(
             np.asarray(image, np.uint8),
             {name: sized(labels) for name, labels in self.maps.items()},
             points,
             None if self.covered is None else sized(self.covered.astype(np.uint8)).astype(np.bool_),
-            self.growth * (height * width) / (old_height * old_width),
+            (height * width) / (old_height * old_width),
         )
 
     def cover(self, mask: NDArray[np.bool_], pixels: UInt8) -> Annotated:
@@ -143,20 +155,21 @@ class Annotated:
         image = np.asarray(cv2.copyTo(pixels, mask.view(np.uint8), self.image.copy()), np.uint8)
         points = self.points
         if points is not None:
-            height, width = self.size
-            columns = np.clip(np.rint(points[:, 0]), 0, width - 1).astype(np.intp)
-            rows = np.clip(np.rint(points[:, 1]), 0, height - 1).astype(np.intp)
+            last = np.array([self.size[1] - 1, self.size[0] - 1], np.float32)
+            x, y = np.minimum(np.maximum(np.rint(points[:, :2]), 0), last).astype(np.intp).T
             points = points.copy()
-            points[mask[rows, columns], 2] = 0
+            points[mask[y, x], 2] = 0
         maps = {name: np.multiply(labels, ~mask) for name, labels in self.maps.items()}
-        return Annotated(image, maps, points, self.mask | mask, self.growth)
+        return self._changed(image, maps, points, mask if self.covered is None else self.covered | mask)
 
 
-def _seen_within(points: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Points outside the frame lose their confidence."""
-    points = points.astype(np.float32)
-    inside = (
-        (points[:, 0] > -0.5) & (points[:, 0] < width - 0.5) & (points[:, 1] > -0.5) & (points[:, 1] < height - 0.5)
-    )
-    points[~inside, 2] = 0
+def _seen_within(
+    places: NDArray[np.float64], confidence: NDArray[np.float32], height: int, width: int
+) -> NDArray[np.float32]:
+    """Key-points at ``places`` ``(J, 2)``; those outside the frame lose their confidence."""
+    points = np.empty((len(places), 3), np.float32)
+    points[:, :2] = places
+    size = np.array([width, height], np.float32)
+    outside = np.abs(points[:, :2] - (size - 1) / 2) >= size / 2
+    points[:, 2] = np.where(outside[:, 0] | outside[:, 1], 0, confidence)
     return points

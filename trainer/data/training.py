@@ -7,6 +7,7 @@ would have seen, however many workers load it.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -102,9 +103,10 @@ class TrainingSet:
             raise ValueError(
                 f"a training set needs images of one size, got {len(self)} images of sizes {sizes or '{}'}"
             )
-        self._starts = np.cumsum([0, *(len(source) for source in self.sources)])
+        self._starts = np.cumsum([0, *(len(source) for source in self.sources)]).tolist()
         self.identities = _counted([source.identities for source in self.sources])
         self.cameras = _counted([np.tile(source.cameras, source.copies) for source in self.sources])
+        self._ordered = -1, 0
         library = OccluderLibrary.open(self.occlusion.library)
         self._training = [
             (step.probability, build_simulator(step.simulator, step.options, library))
@@ -147,12 +149,11 @@ class TrainingSet:
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         row, draw = key
         random = np.random.default_rng((self.seed, draw))
-        shared = np.random.default_rng((self.seed, draw // self.group, 1))
         other = self.image(int(random.integers(len(self))))
         sample = self.annotated(row)
-        known = shared.random() >= self.augmentation.recolour
-        if not known:
-            sample = sample.with_image(reordered(sample.image, int(shared.integers(1, len(ORDERS)))))
+        order = self._order(draw // self.group)
+        if order:
+            sample = sample.with_image(reordered(sample.image, order))
         sample = augment(sample, other, self.augmentation, random)
         progress = min(1.0, draw / max(1, self.draws))
         # Views first: they show the image before the base's own occluders.
@@ -170,7 +171,7 @@ class TrainingSet:
             int(self.cameras[row]),
             _version(base, extent, small),
             {name: _version(view, extent, small) for name, view in views.items()},
-            known,
+            order == 0,
             None if source.teacher is None else np.asarray(source.teacher[i], np.float32),
         )
 
@@ -186,9 +187,17 @@ class TrainingSet:
                 sample = simulate(sample, self.image(int(random.integers(len(self)))), random, progress)
         return sample
 
+    def _order(self, group: int) -> int:
+        """The order of the channels, of `ORDERS`, in all draws of a group. Remembered: they follow each other."""
+        if self._ordered[0] != group:
+            random = np.random.default_rng((self.seed, group, 1))
+            other = random.random() < self.augmentation.recolour
+            self._ordered = group, int(random.integers(1, len(ORDERS))) if other else 0
+        return self._ordered[1]
+
     def _find(self, row: int) -> tuple[Source, int]:
-        i = int(np.searchsorted(self._starts, row, side="right")) - 1
-        return self.sources[i], int(row - self._starts[i])
+        i = bisect_right(self._starts, row) - 1
+        return self.sources[i], int(row) - self._starts[i]
 
 
 def _version(sample: Annotated, extent: NDArray[np.float32], small: bool) -> Version:
@@ -221,11 +230,13 @@ def visible_shares(
             not certain, since a parsing model overlooks small parts.
         covered: ``(H, W)``.
     """
-    seen = cv2.calcHist([regions], [0], None, [256], [0, 256]).ravel()[: len(PARTS)].astype(np.float64)
+    seen = cv2.calcHist([regions], [0], None, [len(PARTS)], [0, len(PARTS)]).ravel().astype(np.float64)
     seen[0] = seen[1:].sum()
+    shares = np.minimum(seen / np.maximum(extent, 1), 1).astype(np.float32)
     known = np.isfinite(extent)
-    shares = np.clip(seen / np.maximum(extent, 1), 0, 1)
-    return np.where(np.isnan(extent), 1.0 - np.count_nonzero(covered) / covered.size, shares).astype(np.float32), known
+    if not known.all():
+        shares[np.isnan(extent)] = 1.0 - np.count_nonzero(covered) / covered.size
+    return shares, known
 
 
 def shares_of(sources: Sequence[Source], shares: Mapping[str, float]) -> NDArray[np.float64] | None:
