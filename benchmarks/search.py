@@ -24,7 +24,7 @@ from benchmarks.galleries.alone import alone
 from benchmarks.galleries.comparing import OURS, Effort, compare
 from benchmarks.galleries.contenders import CONTENDERS, why_not
 from benchmarks.galleries.generator import GallerySpec, gallery_problem
-from benchmarks.galleries.living import filtered, growing, rebuilt, sized
+from benchmarks.galleries.living import PACE, filtered, growing, rebuilt, sized
 from benchmarks.galleries.pieces import Pieces
 from benchmarks.galleries.plots import plot_recall_by_parts, plot_recall_latency
 from benchmarks.galleries.problem import SearchProblem
@@ -156,7 +156,7 @@ def _lived(plan: Plan, problem: SearchProblem, pieces: Pieces, cache: Path) -> I
     items, folder = len(problem), problem.folder
     work: dict[str, tuple[Any, ...]] = {
         "filter": (1, filtered, folder, cache, plan.effort.rounds, plan.effort.turn_seconds),
-        "adds": (min(2, len(os.sched_getaffinity(0))), growing, folder, cache, plan.adds, plan.seconds),
+        "adds": (min(2, len(os.sched_getaffinity(0))), growing, folder, cache, plan.adds, plan.seconds, PACE),
         "build": (1, rebuilt, folder, cache),
         "memory": (1, sized, folder, cache, min(items, SIZED)),
     }

@@ -5,11 +5,12 @@ Every function works on a gallery of `ours.prepared_folder`, is meant for `alone
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +22,31 @@ from benchmarks.galleries.ours import (
     DATA,
     GALLERY,
     LATENCY_TARGET_US,
+    ROW_DIGITS,
     Ours,
+    batches,
     camera_filter,
     new_items,
     prepared_folder,
+    settings_of,
 )
-from benchmarks.galleries.problem import open_problem
+from benchmarks.galleries.problem import Int64, open_problem
 from benchmarks.galleries.truth import ranked, unlike
 from server.galleries.catalog import Catalog
+from server.galleries.items import Batch
 from server.galleries.ranking import SearchOptions
 from server.galleries.searching import SearchTuning
+from server.galleries.segments.folder import SegmentFolder
 from server.galleries.settings import GallerySettings
+from server.galleries.store import Store
 
 CAMERA = 7
 CHECKED = 32
 MODES = ("fast", "exact")
+PACE = 20_500.0
+"""Items a second added to the index alone: a little more than the goal, which a pace that is kept just misses."""
+PACED = 4
+"""So many times the items of the store are added to the index alone, which is done as much sooner."""
 DERIVED = ("segments", "snapshots")
 """Folders of a data folder that hold what can be built again."""
 
@@ -61,8 +72,19 @@ def filtered(problem_folder: Path, cache: Path, rounds: int, turn_seconds: float
         ours.close()
 
 
-def growing(problem_folder: Path, cache: Path, items: int, idle_seconds: float) -> dict[str, Any]:
-    """Latencies of one caller's searches, idle and while another thread adds ``items`` as fast as it can."""
+class Unstored(Store):
+    """A store that takes new items and keeps none: what is left of an upsert is what it costs the index."""
+
+    def upsert(self, gallery: int, batch: Batch, sequence: int, images: Sequence[bytes | None] | None) -> Batch:
+        return dataclasses.replace(batch, checksums=np.zeros(len(batch), np.uint32))
+
+    def row_ids(self, gallery: int, item_ids: Sequence[str]) -> Int64:
+        return np.array([int(item_id[-ROW_DIGITS:]) for item_id in item_ids], np.int64)
+
+
+def growing(problem_folder: Path, cache: Path, items: int, idle_seconds: float, pace: float = PACE) -> dict[str, Any]:
+    """Latencies of one caller's searches, idle and while another thread adds ``items``: for each mode committed to the
+    store, as fast as that goes (``store``), and into the index alone, at most ``pace`` a second (``index``)."""
     problem = open_problem(problem_folder)
     source = prepared_folder(problem, cache)
     told: dict[str, Any] = {}
@@ -70,23 +92,34 @@ def growing(problem_folder: Path, cache: Path, items: int, idle_seconds: float) 
         shutil.copytree(source / DATA, Path(folder) / DATA)
         catalog = Catalog.open(Path(folder) / DATA, SearchTuning(recall_every=0))
         try:
-            gallery = catalog.get(GALLERY)
-            ours = Ours.over(problem, catalog, gallery)
-            for place, mode in enumerate(MODES):
-                options = SearchOptions(top_k=10, mode=mode)
-                ours.ask(problem.queries[:1], options)
-                catalog.drain()
-                idle = _latencies(ours, options, idle_seconds)
-                fresh = [
-                    new_items(
-                        problem, range(start % len(problem), start % len(problem) + BATCH), f"new{place}-{start}-"
-                    )
-                    for start in range(0, min(items, len(problem) // BATCH * BATCH), BATCH)
-                ]
-                busy, added, seconds = _while_adding(ours, options, fresh)
-                told[mode] = {"idle": idle, "busy": busy, "items": added, "seconds": seconds}
+            told["store"] = _growing(Ours.over(problem, catalog, catalog.get(GALLERY)), items, idle_seconds, None)
         finally:
             catalog.close()
+    with tempfile.TemporaryDirectory(dir=cache, prefix="growing-") as folder:
+        catalog = Catalog(Unstored(folder), SegmentFolder(Path(folder)), SearchTuning(recall_every=0))
+        try:
+            gallery = catalog.create(settings_of(problem))
+            for batch in batches(problem):
+                gallery.upsert(batch)
+            told["index"] = _growing(Ours.over(problem, catalog, gallery), PACED * items, idle_seconds, pace)
+        finally:
+            catalog.close()
+    return told
+
+
+def _growing(ours: Ours, items: int, idle_seconds: float, pace: float | None) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+    rows = len(ours.problem) // BATCH * BATCH
+    for place, mode in enumerate(MODES):
+        options = SearchOptions(top_k=10, mode=mode)
+        ours.catalog.drain()
+        ours.ask(ours.problem.queries[:1], options)
+        ours.catalog.drain()
+        idle = _latencies(ours, options, idle_seconds)
+        starts = range(0, min(items, rows), BATCH)
+        fresh = [new_items(ours.problem, range(start, start + BATCH), f"new{place}-") for start in starts]
+        busy, added, seconds = _while_adding(ours, options, fresh, pace)
+        told[mode] = {"idle": idle, "busy": busy, "items": added, "seconds": seconds}
     return told
 
 
@@ -161,15 +194,21 @@ def _searched(ours: Ours, options: SearchOptions, go_on: Callable[[int], bool]) 
     return took
 
 
-def _while_adding(ours: Ours, options: SearchOptions, fresh: list[Any]) -> tuple[list[float], int, float]:
+def _while_adding(
+    ours: Ours, options: SearchOptions, fresh: list[Any], pace: float | None
+) -> tuple[list[float], int, float]:
     failure: list[BaseException] = []
     took: list[float] = []
 
     def add() -> None:
         try:
             start = time.perf_counter()
+            added = 0
             for batch in fresh:
+                if pace is not None:
+                    time.sleep(max(0.0, start + added / pace - time.perf_counter()))
                 ours.gallery.upsert(batch)
+                added += len(batch)
             took.append(time.perf_counter() - start)
         except BaseException as error:
             failure.append(error)

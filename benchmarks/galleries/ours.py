@@ -28,6 +28,8 @@ DATA = "data"
 BATCH = 1_000
 LATENCY_TARGET_US = 10_000
 """A gallery with a target holds what FAST chooses by beside what EXACT scans. AUTO itself is not measured."""
+ROW_DIGITS = 8
+"""At the end of an item's id."""
 CAMERAS = 100
 """Cameras of the items, in turns: a filter on one of them keeps 1 %."""
 
@@ -88,7 +90,7 @@ def new_items(problem: SearchProblem, rows: range, prefix: str = "") -> list[New
     """Items as a caller hands them over; the id is the row."""
     return [
         NewItem(
-            item_id=f"{prefix}{row:08d}",
+            item_id=f"{prefix}{row:0{ROW_DIGITS}d}",
             vectors=np.array(problem.vectors[row]),
             visibility=problem.visibility[row],
             person_id=str(problem.people[row]),

@@ -52,8 +52,10 @@ def test_filters_are_timed_and_exact(problem: SearchProblem):
 
 def test_items_are_added_while_searches_run_and_the_gallery_stays_as_it_was(problem: SearchProblem):
     told = growing(problem.folder, problem.folder.parent, 1_000, 0.001)
-    assert {mode: one["items"] for mode, one in told.items()} == {"fast": 1_000, "exact": 1_000}
-    assert all(len(one["idle"]) >= 7 for one in told.values())
+    assert list(told) == ["store", "index"]
+    for added, modes in ((1_000, told["store"]), (2_000, told["index"])):  # there are no more to add
+        assert {mode: one["items"] for mode, one in modes.items()} == {"fast": added, "exact": added}
+        assert all(len(one["idle"]) >= 7 for one in modes.values())
     assert filtered(problem.folder, problem.folder.parent, 1, 0.001)["unlike_the_oracle"] == 0
 
 
