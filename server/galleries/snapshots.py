@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from heapq import merge
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from glimpse.parts import Float32, PartFeatures, PartSchema
 from server.galleries.blocks import Block
 from server.galleries.items import Batch, Float16, Int64, ItemMetadata, StoredItem, attributes_from_json, decode
-from server.galleries.segments.stretch import NO_TIME, Ids, Mask, Stretch, block_patterns
+from server.galleries.segments.stretch import NO_TIME, Ids, Mask, Stretch, TextColumns, block_patterns
 
 
 class Numbering:
@@ -145,16 +145,18 @@ class Snapshot:
         result[order] = np.concatenate(found)
         return result
 
-    def texts(self, rows: Int64) -> tuple[list[str], list[str], list[str], list[str]]:
+    def texts(self, rows: Int64) -> TextColumns:
         """Item ids, person ids, camera ids and attributes (JSON) of the rows, in the given order."""
-        places = [(self._stretch(row), row) for row in rows.tolist()]
-        of = [(stretch.segment, row - stretch.start) for stretch, row in places]
-        return (
-            [segment.item_id(row) for segment, row in of],
-            [segment.person_id(row) for segment, row in of],
-            [segment.camera_id(row) for segment, row in of],
-            [segment.attributes(row) for segment, row in of],
-        )
+        order = np.argsort(rows, kind="stable")
+        ascending = rows[order]
+        bounds = np.searchsorted(ascending, [*self._starts, self.rows]).tolist()
+        found: TextColumns = ([], [], [], [])
+        for stretch, (first, last) in zip(self.stretches, pairwise(bounds), strict=True):
+            for column, texts in zip(found, stretch.segment.texts(ascending[first:last] - stretch.start), strict=True):
+                column.extend(texts)
+        places = np.argsort(order).tolist()
+        item_ids, people, cameras, attributes = ([column[place] for place in places] for column in found)
+        return item_ids, people, cameras, attributes
 
     def stored(self, rows: Int64) -> tuple[Float16, Float32]:
         """Vectors float16 ``(K, sum_p D_p)`` and visibilities float32 ``(K, P)`` of the rows, in the given order."""

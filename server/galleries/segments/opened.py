@@ -14,7 +14,7 @@ from server.galleries.attributes import AttributeIndex
 from server.galleries.blocks import Block, Blocks
 from server.galleries.growing import Codes, GrowingArray
 from server.galleries.items import Batch, Int64
-from server.galleries.segments.stretch import NO_TIME, Ids, Mask
+from server.galleries.segments.stretch import NO_TIME, Ids, Mask, TextColumns
 from server.galleries.segments.texts import UInt32
 
 _ROW_BYTES = 56
@@ -114,6 +114,16 @@ class OpenSegment:
 
     def attributes(self, row: int) -> str:
         return self._attributes[row]
+
+    def texts(self, rows: Int64) -> TextColumns:
+        places = rows.tolist()
+        people, cameras = self._people.texts, self._cameras.texts
+        return (
+            [self._item_ids[row] for row in places],
+            [people[code] for code in self._person_codes.view(self.rows)[rows].tolist()],
+            [cameras[code] for code in self._camera_codes.view(self.rows)[rows].tolist()],
+            [self._attributes[row] for row in places],
+        )
 
     def among_cameras(self, camera_ids: Sequence[str], rows: int) -> Mask:
         return self._cameras.among(camera_ids, self._camera_codes.view(rows))

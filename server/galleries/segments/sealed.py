@@ -17,7 +17,7 @@ from server.galleries.codes import RowCodes
 from server.galleries.items import Float16, Int64
 from server.galleries.segments.container import Container, SegmentError
 from server.galleries.segments.reading import RowReader
-from server.galleries.segments.stretch import Ids, Mask
+from server.galleries.segments.stretch import Ids, Mask, TextColumns
 from server.galleries.segments.texts import Lookup, Texts
 
 COMPACT = "compact."
@@ -126,6 +126,15 @@ class SealedSegment:
 
     def attributes(self, row: int) -> str:
         return self._attributes[row]
+
+    def texts(self, rows: Int64) -> TextColumns:
+        places = rows.tolist()
+        return (
+            [self.item_ids[row] for row in places],
+            [self._people[code] for code in self._person_codes[rows].tolist()],
+            [self._cameras[code] for code in self._camera_codes[rows].tolist()],
+            [self._attributes[row] for row in places],
+        )
 
     def among_cameras(self, camera_ids: Sequence[str], rows: int) -> Mask:
         return _among(self._cameras, camera_ids, self._camera_codes)

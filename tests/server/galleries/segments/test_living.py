@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import threading
@@ -59,6 +60,24 @@ def test_full_segments_are_sealed_and_nothing_else_changes(tmp_path: Path) -> No
         assert contents(again) == expected
         assert ranked(again) == ranking
         assert again.report() == report
+
+
+def test_texts_of_many_rows_are_those_of_each(tmp_path: Path) -> None:
+    with opened(tmp_path) as (catalog, gallery):
+        for n in range(7):
+            fields = {"camera_id": f"c{n % 3}", "person_id": f"p{n}", "attributes": {"n": n} if n else None}
+            gallery.upsert(some_items(n, 50, 50 * n, **fields))
+        catalog.drain()
+        assert kinds(gallery) == [SealedSegment] * 3 + [OpenSegment]
+        snapshot = gallery.snapshot
+        rows = np.random.default_rng(1).permutation(np.append(np.arange(0, 350, 3), [5, 349, 5]))
+        items = [snapshot.items(np.array([row]), vectors=False)[0] for row in rows]
+        item_ids, people, cameras, attributes = snapshot.texts(rows)
+        assert item_ids == [item.item_id for item in items]
+        assert people == [item.person_id for item in items]
+        assert cameras == [item.camera_id for item in items]
+        assert [json.loads(text or "{}") for text in attributes] == [item.attributes for item in items]
+        assert snapshot.texts(rows[:0]) == ([], [], [], [])
 
 
 def test_rows_are_sealed_by_their_visibility_pattern(tmp_path: Path) -> None:
