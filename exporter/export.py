@@ -22,7 +22,7 @@ from glimpse.runtime.gate import FILE, QUERIES, Fixture, Reference, Verdict, run
 from glimpse.runtime.gate.fixture import Progress
 from trainer.backbones import origin_of
 from trainer.checkpoint import Checkpoint, load_checkpoint
-from trainer.loop import features_of
+from trainer.loop import features_of, keep_freed_memory
 
 __all__ = ["GOLDEN_SAMPLES", "Exported", "GateFailed", "export", "golden_images"]
 
@@ -85,6 +85,7 @@ def export(
         raise ValueError(
             f"the default precision is {default_precision}, but only {', '.join(('float32', *precisions))} are made"
         )
+    keep_freed_memory()
     stored = load_checkpoint(checkpoint)
     method, preprocessing = stored.build(), stored.recipe.preprocessing
     samples = calibration_images(preprocessing, calibration) if "int8" in precisions else None

@@ -8,8 +8,9 @@ rates, `validation` the figures on held-out identities, `keeper` what is written
 """
 
 from trainer.loop.failure import TrainingError
+from trainer.loop.memory import keep_freed_memory
 from trainer.loop.runner import fit, train
 from trainer.loop.state import unfinished
 from trainer.loop.validation import features_of
 
-__all__ = ["TrainingError", "features_of", "fit", "train", "unfinished"]
+__all__ = ["TrainingError", "features_of", "fit", "keep_freed_memory", "train", "unfinished"]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from glimpse.parts import Float32, PartFeatures
 from trainer.checkpoint import Checkpoint, load_checkpoint
+from trainer.loop.memory import keep_freed_memory
 from trainer.loop.validation import features_of
 
 
@@ -28,6 +29,7 @@ class Runner:
         """Reads a checkpoint; ``threads`` are torch's own. CheckpointError says why it cannot be one."""
         if threads is not None:
             torch.set_num_threads(threads)
+        keep_freed_memory()
         checkpoint = load_checkpoint(path)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return cls(checkpoint, checkpoint.build().to(device), device)
