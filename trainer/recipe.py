@@ -6,9 +6,9 @@ an unknown key is an error wherever it stands. The whole recipe travels in the c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -230,11 +230,12 @@ def parse_recipe(values: dict[str, Any]) -> Recipe:
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        raise RecipeError(_first_problem(error)) from error
+        raise RecipeError(_first_problem(error, Recipe)) from error
+    options = find_method(recipe.method).load().Options
     try:
-        find_method(recipe.method).load().Options.model_validate(recipe.options)
+        options.model_validate(recipe.options)
     except ValidationError as error:
-        raise RecipeError(_first_problem(error, "options.")) from error
+        raise RecipeError(_first_problem(error, options, "options.")) from error
     return recipe
 
 
@@ -252,9 +253,25 @@ def _set(values: dict[str, Any], override: str) -> None:
     values[last] = yaml.safe_load(text)
 
 
-def _first_problem(error: ValidationError, prefix: str = "") -> str:
+def _first_problem(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
     first = error.errors()[0]
     where = prefix + ".".join(str(step) for step in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"unknown key {where!r} in the recipe"
+        *groups, _ = first["loc"]
+        return f"unknown key {where!r} in the recipe; choose from {sorted(_group(model, groups).model_fields)}"
     return f"{where or 'recipe'}: {first['msg']}, got {first['input']!r}"
+
+
+def _group(model: type[BaseModel], steps: Sequence[int | str]) -> type[BaseModel]:
+    """The model that a path leads to; numbers of list items and names in mappings lead no deeper."""
+    for step in steps:
+        if (field := model.model_fields.get(str(step))) is not None:
+            model = next(_models(field.annotation), model)
+    return model
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models(inner)

@@ -17,9 +17,17 @@ def test_every_recipe_that_comes_with_glimpse_loads(name: str) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("schedule.stepz=3", "unknown key 'schedule.stepz'"),
-        ("colour=red", "unknown key 'colour'"),
-        ("options.widht=3", "unknown key 'options.widht'"),
+        ("schedule.stepz=3", r"unknown key 'schedule.stepz' in the recipe; choose from \['accumulate', .*'steps', "),
+        ("colour=red", r"unknown key 'colour' in the recipe; choose from \['augmentation', 'backbone', "),
+        ("options.widht=3", r"unknown key 'options.widht' in the recipe; choose from .*'width'\]"),
+        (
+            "occlusion.training=[{simulator: box, chance: 1}]",
+            r"unknown key 'occlusion.training.0.chance' in the recipe; choose from \['options', 'probability', ",
+        ),
+        (
+            "occlusion.views={hidden: [{simulator: box, chance: 1}]}",
+            r"unknown key 'occlusion.views.hidden.0.chance' in the recipe; choose from \['options', 'probability', ",
+        ),
         ("schedule.steps=0", "schedule.steps: .*greater than or equal to 1"),
         ("schedule.steps", "expected key.key=value"),
         ("name.first=x", "'name' is a value"),
