@@ -6,8 +6,10 @@ import ipaddress
 import os
 import queue
 import random
+import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +22,8 @@ MAX_MESSAGE_BYTES = 40 << 20
 """An Upsert batch is 32 MiB at most; the rest is head-room."""
 ATTEMPTS = 4
 FIRST_PAUSE_SECONDS = 0.1
+LONGEST_WAIT = 0.1
+"""Seconds until an interrupt is noticed."""
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -131,13 +135,27 @@ class Connection:
         holds it back. Closing the iterator early cancels the call.
         """
         outbox: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        inbox: queue.SimpleQueue[Response | grpc.RpcError | None] = queue.SimpleQueue()
         call = method(iter(outbox.get, None), timeout=timeout, metadata=self._metadata)
+
+        def receive() -> None:
+            try:
+                for response in call:
+                    inbox.put(response)
+                inbox.put(None)
+            except grpc.RpcError as error:
+                inbox.put(error)
+
+        # The caller does not wait within gRPC: a Ctrl-C that comes while a lock is taken there leaves it taken, and the
+        # channel waits for it for ever when it is closed.
+        receiver = threading.Thread(target=receive, name="glimpse-responses", daemon=True)
+        receiver.start()
         source = iter(requests)
         under_way = 0
         drawing = True
         try:
             while drawing or under_way:
-                while drawing and under_way < window and call.is_active():
+                while drawing and under_way < window and receiver.is_alive():
                     request = next(source, None)
                     outbox.put(request)
                     if request is None:
@@ -145,23 +163,32 @@ class Connection:
                     else:
                         under_way += 1
                 if under_way or drawing:
-                    response = next(call)
+                    yield self._response(_next(inbox), under_way)
                     under_way -= 1
-                    yield response
-            for _ in call:  # the server's own end, so that it does not see a cancelled call
-                pass
-        except grpc.RpcError as error:
-            raise errors.from_call(error, self.address) from None
-        except StopIteration:
-            raise errors.error(
-                "INTERNAL", f"the server at {self.address} ended the stream with {under_way} requests unanswered"
-            ) from None
+            while (end := _next(inbox)) is not None:  # the server's own end, so that it does not see a cancelled call
+                self._response(end, under_way)
         finally:
             outbox.put(None)  # lets gRPC's sending thread end
             call.cancel()
 
+    def _response(self, received: Response | grpc.RpcError | None, under_way: int) -> Response:
+        if received is None:
+            raise errors.error(
+                "INTERNAL", f"the server at {self.address} ended the stream with {under_way} requests unanswered"
+            )
+        if isinstance(received, grpc.RpcError):
+            raise errors.from_call(received, self.address) from None
+        return received
+
     def close(self) -> None:
         self.channel.close()
+
+
+def _next(inbox: queue.SimpleQueue[Response]) -> Response:
+    """The next of a queue. An interrupt that comes just before a wait does not end it: no wait is long."""
+    while True:
+        with suppress(queue.Empty):
+            return inbox.get(timeout=LONGEST_WAIT)
 
 
 def _pause(error: GlimpseError, attempt: int) -> float | None:
