@@ -214,7 +214,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"no recipe {name!r}; choose from {recipe_names()} or give the path of a .yaml file")
     try:
         values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path.name} is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{path.name} must be a mapping of keys, got {type(values).__name__}")
@@ -231,7 +231,10 @@ def parse_recipe(values: dict[str, Any]) -> Recipe:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         raise RecipeError(_first_problem(error, Recipe)) from error
-    options = find_method(recipe.method).load().Options
+    try:
+        options = find_method(recipe.method).load().Options
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
     try:
         options.model_validate(recipe.options)
     except ValidationError as error:
@@ -250,7 +253,10 @@ def _set(values: dict[str, Any], override: str) -> None:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
             raise RecipeError(f"override {override!r}: {parent!r} is a value, not a group of keys")
-    values[last] = yaml.safe_load(text)
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"override {override!r}: the value is not YAML: {error}") from error
 
 
 def _first_problem(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:

@@ -152,7 +152,7 @@ def _extract(listings: Sequence[Listing], model: EvaluatedModel) -> tuple[Extrac
 
     if model.poses is not None:
         ids = {image_id: None for listing in listings for image_id in (*listing.query.ids, *listing.gallery.ids)}
-        fact = f"{model.poses.coverage(ids, 'keypoints')}; without them a person counts as unseen"
+        fact = f"{model.poses.coverage(ids, 'keypoints')}; without them a person counts as seen everywhere"
         listings = [replace(listing, facts=(*listing.facts, fact)) for listing in listings]
     # Of several trials most images are the same; the bar's total is known when the first is done.
     with _counted("images") as report:

@@ -32,11 +32,12 @@ def test_every_recipe_that_comes_with_glimpse_loads(name: str) -> None:
         ("schedule.steps", "expected key.key=value"),
         ("name.first=x", "'name' is a value"),
         ("method=magic", "unknown method 'magic'; choose from"),
+        ("name=[1", "override 'name=\\[1': the value is not YAML"),
         ("data.occlusion=[0.7, 0.2]", "in order"),
     ],
 )
 def test_a_wrong_override_is_named(override: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(RecipeError, match=message):
         load_recipe("glimpse-baseline", [override])
 
 
