@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -61,10 +62,13 @@ class Provenance(BaseModel):
 
 
 def fingerprint(sources: Sequence[Source]) -> str:
-    """SHA-256 over name, count, image size and labels of each source, in order: 64 hexadecimal digits."""
+    """SHA-256 over name, pixels (by their CRC-32) and labels of each source, in order: 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for source in sources:
-        digest.update(json.dumps([source.name, list(source.images.shape), source.copies]).encode())
+        pixels = 0
+        for image in source.images:
+            pixels = zlib.crc32(np.ascontiguousarray(image).data, pixels)
+        digest.update(json.dumps([source.name, list(source.images.shape), source.copies, pixels]).encode())
         for labels in (source.people, source.cameras):
             digest.update(np.ascontiguousarray(labels, "<i8").tobytes())
     return digest.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,7 @@ from trainer.data.decoded import decode
 from trainer.data.listing import DatasetError
 from trainer.data.sources import hold_out, open_sources
 from trainer.data.training import Source, TrainingSet, shares_of, visible_shares
+from trainer.provenance import fingerprint
 from trainer.recipe import AugmentationRecipe, DataRecipe, OcclusionRecipe, Recipe, TeacherRecipe, parse_recipe
 
 SIZE = Preprocessing(height=32, width=16, interpolation="area")
@@ -115,6 +117,25 @@ def test_annotations_become_regions_key_points_and_known_visibilities(market: Pa
     shoulder = samples[1].base.points[6]  # COCO's right shoulder
     np.testing.assert_allclose(shoulder, (6, 5, 0.9), atol=1e-5)
     assert (samples[1].base.points[13:, 2] == 0).all()
+
+
+def test_other_pixels_under_the_same_names_are_decoded_anew(market: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(market, tmp_path / "copy"))
+    first, other = (
+        decode("market1501", find_training(f"market1501:{at}"), SIZE, cache=tmp_path) for at in (market, copy)
+    )
+    assert first[1] != other[1]  # another place
+    np.testing.assert_array_equal(first[0].images, other[0].images)
+    assert fingerprint([first[0]]) == fingerprint([other[0]])
+    path = sorted((copy / "bounding_box_train").iterdir())[0]
+    cv2.imwrite(str(path), 255 - cv2.imread(str(path)))
+    changed, key = decode("market1501", find_training(f"market1501:{copy}"), SIZE, cache=tmp_path)
+    assert key != other[1]
+    assert not np.array_equal(changed.images, other[0].images)
+    assert fingerprint([changed]) != fingerprint([other[0]])
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(DatasetError, match=path.name):
+        decode("market1501", find_training(f"market1501:{copy}"), SIZE, cache=tmp_path)
 
 
 def test_shares_are_known_unknown_or_nothing() -> None:

@@ -16,7 +16,7 @@ from glimpse.people import PARTS
 from glimpse.preprocessing import Preprocessing
 from trainer.data.annotated import UNKNOWN
 from trainer.data.cache import Arrays, cache_folder, cached
-from trainer.data.listing import TrainingListing
+from trainer.data.listing import DatasetError, TrainingListing
 from trainer.data.training import Source
 from trainer.pose import AnnotationStore
 
@@ -69,8 +69,9 @@ def decode(
     key = hashlib.sha256(
         json.dumps(
             {
-                "format": 1,
+                "format": 2,
                 "ids": images.ids,
+                "files": None if images.paths is None else [_state(path) for path in images.paths],
                 "facts": listing.facts,
                 "preprocessing": preprocessing.model_dump(),
                 "annotations": None if store is None else store.fingerprint,
@@ -87,6 +88,15 @@ def decode(
         facts.append(f"{copies} copies: from the second on in other colours, as people of their own")
     source = Source(name, people=images.people, cameras=images.cameras, facts=tuple(facts), copies=copies, **arrays)
     return source, folder.name
+
+
+def _state(path: Path) -> tuple[str, int, int]:
+    """What changes when a file does: where it is, its size, and when it was written. DatasetError if it is missing."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read ({error.strerror})") from error
+    return str(path.resolve()), found.st_size, found.st_mtime_ns
 
 
 def _parsed(regions: NDArray[np.uint8] | None, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
