@@ -120,6 +120,8 @@ def test_ctrl_c_is_exit_code_130_without_a_trace(server: FakeServer, crops: Path
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Tests that run behind a shell's `&` ignore it, and so would the command.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         assert server.upserting.wait(20)
